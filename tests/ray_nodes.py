@@ -18,12 +18,14 @@ from typing import IO
 import psutil
 import pytest
 
+from core.cluster.connection import PRIORITY
 from tests.ports import free_port
 
 STORE_BYTES = 200_000_000
 END_S = 120.0
 """Seconds for a node to end that has lost its head."""
 TEST_SETTINGS = {
+    **PRIORITY,
     "RAY_agent_register_timeout_ms": "300000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "60000",
@@ -45,7 +47,7 @@ class Nodes:
         self._nodes: list[subprocess.Popen[bytes]] = []
         self._cpus: list[int] = []
         self._frozen: list[psutil.Process] = []
-        self._temp = tempfile.mkdtemp(prefix="ray-")  # a socket's path must be short
+        self._temps = [tempfile.mkdtemp(prefix="ray-")]  # a socket's path must be short
         token = root / "token"
         token.write_text(os.urandom(32).hex())
         token.chmod(0o600)
@@ -62,8 +64,9 @@ class Nodes:
         return self._nodes[-1]
 
     def restart(self) -> None:
-        """Another head at the same address, in place of one that has ended; the nodes of that end
-        by themselves, and are started again."""
+        """Another head at the same address, in place of one that has ended, on another machine; the
+        nodes of that end by themselves, and are started again."""
+        self._temps.append(tempfile.mkdtemp(prefix="ray-"))
         self._nodes[0] = self._start(0, (), first=True)
         for place, (node, cpus) in enumerate(zip(self._nodes, self._cpus, strict=True)):
             if place:
@@ -74,7 +77,7 @@ class Nodes:
         port = self.address.rpartition(":")[2]
         where = (
             (
-                *("--head", f"--port={port}", f"--temp-dir={self._temp}", "--no-monitor"),
+                *("--head", f"--port={port}", f"--temp-dir={self._temps[-1]}", "--no-monitor"),
                 *("--include-dashboard=0", f"--ray-client-server-port={free_port()}"),
             )
             if first
@@ -138,7 +141,8 @@ class Nodes:
     def close(self) -> None:
         for node in reversed(self._nodes):
             self.kill(node)
-        shutil.rmtree(self._temp, ignore_errors=True)
+        for one in self._temps:
+            shutil.rmtree(one, ignore_errors=True)
 
 
 def _family(node: subprocess.Popen[bytes]) -> list[psutil.Process]:

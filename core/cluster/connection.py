@@ -97,11 +97,12 @@ def connect(address: str, **options: Any) -> Cluster:
         raise ClusterError(NO_RAY)
     if address.startswith(CLIENT_PREFIX):
         raise ClusterError(_no_client_message(address))
-    if address not in (AUTO, LOCAL):
-        _require_reachable(address)
+    head = _address_of_this_node() if address == AUTO else address
+    if head is not None and head != LOCAL:
+        _require_reachable(head)
     os.environ.pop(ADDRESS_VARIABLE, None)
     if address != LOCAL:  # Ray itself only decides that for clusters that it starts
-        os.environ.setdefault(MODE_VARIABLE, "token" if _is_guarded(address) else "disabled")
+        os.environ.setdefault(MODE_VARIABLE, "token" if _is_guarded(head) else "disabled")
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # under `uv run`, it would send our folder
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
@@ -164,15 +165,14 @@ def _require_reachable(address: str) -> None:
         ) from e
 
 
-def _is_guarded(address: str) -> bool:
-    """Whether the head refuses those who send no token. If it cannot be asked, whether we have one.
+def _is_guarded(head: str | None) -> bool:
+    """Whether a head refuses those who send no token. If it cannot be asked, whether we have one.
     Raises ClusterError: it does not answer in time, as when the network was cut, or refuses ours,
     which Ray itself would try for long.
 
     Without Ray, which reads the mode when it is imported."""
     import grpc
 
-    head = _address_of_this_node() if address == AUTO else address
     if head is None:
         return has_token()
     with grpc.insecure_channel(head) as channel:
@@ -244,7 +244,7 @@ def _sentence(address: str, error: Exception) -> str:
             ray=ray.__version__,
             python=platform.python_version(),
         )
-    if isinstance(error, ConnectionError) or address not in (AUTO, LOCAL):
+    if isinstance(error, ConnectionError) or address != LOCAL:
         return phrase(
             "There is no Ray node on this machine: run `ray start --address=HEAD:6379 "
             "--num-cpus=0` here, with the address of the cluster's head, or set RAY_ADDRESS=local. "

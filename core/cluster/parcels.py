@@ -28,6 +28,8 @@ CHUNK_BYTES = 16 << 20
 """The largest piece that is kept or sent as one."""
 CACHE_BYTES = 20 << 30
 """The default limit of a node's cache."""
+CHUNK_TIMEOUT_S = 120.0
+"""Seconds for a piece to arrive, unless its machine is gone: it need not have said so."""
 PARTIAL_PREFIX = ".partial-"
 """Of folders that are being written. One that a kill left behind is evicted like a parcel."""
 IN_USE_S = 600.0
@@ -79,13 +81,13 @@ class Shipment:
         """The chunks, one after the other.
 
         Raises:
-            ClusterError: they are gone.
+            ClusterError: they are gone, or do not come.
         """
         import ray
 
         for one in self.chunks:
             try:
-                yield ray.get(one)
+                yield ray.get(one, timeout=CHUNK_TIMEOUT_S)
             except ray.exceptions.RayError as e:
                 raise ClusterError(
                     phrase(

@@ -33,6 +33,7 @@ from training.cluster.messages import (
     build_id,
 )
 from training.cluster.outgoing import Outgoing
+from training.cluster.supervisor import REACH_S
 from training.config import TrainingConfig
 from training.jobs.events import (
     Event,
@@ -49,11 +50,13 @@ from training.jobs.process import LOG_FORMAT_VARIABLE
 
 log = logging.getLogger(__name__)
 
-REACH_S = 600.0
-"""How long a run waits for a cluster that cannot be reached, as while its head is restarted."""
 RETRY_S = 5.0
 PATIENCE_S = 10.0
 """After how long it is told that the run waits for room."""
+QUIET_S = 60.0
+"""After how long without a word the machine that trains is asked whether it is there."""
+ANSWER_S = 60.0
+"""How long it may take to answer: it is busy."""
 KILL_S = 3.0
 """How long the machine may take to end the run and remove what it left."""
 
@@ -73,10 +76,9 @@ class Words:
     _say: Callable[[str], object] | None = None
 
     def listen(self) -> None:
-        """Read stdin to its end, which means that the bot is gone: save, and end too."""
+        """Read stdin to its end."""
         for line in sys.stdin:
             self.pass_on(line.strip())
-        self.pass_on("pause")
 
     def pass_on(self, word: str) -> None:
         with self._lock:
@@ -102,13 +104,15 @@ class FollowerOptions:
     """Where and how to train. A run takes up to `cpus` processors, by what its settings and the
     largest machine allow, and a graphics card if the cluster has any; `devices` processes share it.
     `cache` is a folder on each machine (None: the user's cache). `launcher` are arguments
-    of Python there, before those that run `training.run`."""
+    of Python there, before those that run `training.run`. It waits for a cluster that is away for
+    `reach_s` seconds."""
 
     address: str
     launcher: tuple[str, ...] = ()
     cpus: float = 4.0
     devices: int = 1
     cache: str | None = None
+    reach_s: float = REACH_S
 
 
 class Follower:
@@ -162,7 +166,7 @@ class Follower:
 
     def _reach(self) -> Cluster:
         """Connect to the cluster; wait a while for one that is away."""
-        deadline = time.monotonic() + REACH_S
+        deadline = time.monotonic() + self._options.reach_s
         while True:
             try:
                 return connect(self._options.address)
@@ -213,12 +217,17 @@ class Follower:
     def _receive_all(self, assignment: Any) -> int:
         import ray
 
-        for answer in self._actor.run.options(num_returns="streaming").remote(assignment):
-            message: Message = ray.get(answer)
+        answers = self._actor.run.options(num_returns="streaming").remote(assignment)
+        while True:
+            if not ray.wait([answers], timeout=QUIET_S)[0]:  # Ray itself may wait for ever
+                ray.get(self._actor.ping.remote(), timeout=ANSWER_S)
+                continue
+            if (answer := next(answers, None)) is None:
+                return 1  # it always says how it ended
+            message: Message = ray.get(answer, timeout=ANSWER_S)
             if isinstance(message, Ended):
                 return message.status
             self._receive(message)
-        return 1  # it always says how it ended
 
     def _receive(self, message: Message) -> None:
         match message:
@@ -274,7 +283,10 @@ def raise_unless_lost(error: Exception) -> None:
         cause = error.cause
         raise cause if isinstance(cause, ClusterError) else error
     if isinstance(error, ClusterError) and not isinstance(
-        error.__cause__, ray.exceptions.ObjectLostError | ray.exceptions.RayActorError
+        error.__cause__,
+        ray.exceptions.ObjectLostError
+        | ray.exceptions.RayActorError
+        | ray.exceptions.GetTimeoutError,
     ):
         raise error
 

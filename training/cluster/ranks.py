@@ -109,6 +109,9 @@ class RankedTrainer:
             await self._spoken.wait_for(lambda: len(self._words) > after)
             return self._words[after:]
 
+    async def ping(self) -> None:
+        """A sign of life."""
+
     async def kill(self) -> None:
         """All has been received, or is not wanted: what is left of the run may end."""
         self._over.set()

@@ -94,6 +94,9 @@ class Trainer:
         if self._child is not None:
             self._child.send(word)
 
+    async def ping(self) -> None:
+        """A sign of life."""
+
     async def kill(self) -> None:
         """End the run at once; return when nothing of it is left."""
         if self._child is not None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from statistics import fmean
-from typing import get_args
+from typing import TextIO, get_args
 
 from core.subprocesses import own_stdout
 from i18n.phrase import Phrase, deserialize_phrase, phrase, serialize_phrase
@@ -161,10 +161,10 @@ def to_line(event: Event) -> str:
     return json.dumps({"event": type(event).__name__.lower(), **fields})
 
 
-def event_writer() -> Callable[[Event], None]:
-    """Write events to stdout, and nothing else: a line that a library prints must not be taken for
-    an event."""
-    events = own_stdout()
+def event_writer(out: TextIO | None = None) -> Callable[[Event], None]:
+    """Write events to `out` (None: to stdout, and nothing else: a line that a library prints must
+    not be taken for an event)."""
+    events = out or own_stdout()
 
     def write(event: Event) -> None:
         with suppress(BrokenPipeError):  # the bot is gone; the run ends by the end of its stdin

@@ -33,7 +33,7 @@ from training.jobs.events import (
     Step,
     Waiting,
 )
-from training.jobs.folder import CONFIG_FILE
+from training.jobs.folder import CONFIG_FILE, latest_saved_step
 from training.jobs.job_run import JobRun
 from training.jobs.manager import TrainingLimits
 from training.jobs.process import TrainingProcess
@@ -75,10 +75,10 @@ def on(nodes: Nodes, runs: int = 1, devices: int = 1) -> TrainingLimits:
     return TrainingLimits(runs=runs, launch=launch)
 
 
-def scripted_on(nodes: Nodes, runs: int = 1) -> TrainingLimits:
+def scripted_on(nodes: Nodes, runs: int = 1, reach_s: float = PATIENCE_S) -> TrainingLimits:
     """Runs that are there in a moment (`scripted_run.py`)."""
     follower = (sys.executable, "-m", "training.cluster", "--address", nodes.address)
-    cache = ("--cache", str(nodes.cache))
+    cache = ("--cache", str(nodes.cache), "--reach-s", str(reach_s))
     launcher = (*follower, *cache, "--", SCRIPTED[1], str(nodes.cache.with_name("script.txt")))
     return TrainingLimits(
         runs=runs, launch=partial(TrainingProcess.launch, launcher=launcher, grace_s=10)
@@ -244,6 +244,42 @@ async def test_a_run_whose_actor_dies_goes_on(nodes: Nodes, tmp_path: Path, base
             done = await house.ended(await house.submit())
     assert done.state is JobState.PROMOTED, done.detail
     assert house.events(Lost) == [Lost()]
+
+
+async def test_a_job_survives_the_head(nodes: Nodes, tmp_path: Path, base: Path) -> None:
+    """Once it stays away for longer than a run waits, which is a sentence; once it is back at once,
+    and remembers nothing."""
+    nodes.add(1)
+    async with open_house(tmp_path, base, scripted_on(nodes, reach_s=5.0)) as house:
+        house.script("save", "save", "finish")
+
+        async def lose_head(update: JobUpdate) -> None:
+            match update.event:
+                case Saved(step=1):
+                    await asyncio.to_thread(nodes.kill, nodes.head)
+                case Saved(step=2):
+                    await asyncio.to_thread(nodes.kill, nodes.head)
+                    await asyncio.to_thread(nodes.restart)
+
+        house.on_event = lose_head
+        async with house.manager:
+            job = await house.submit()
+            away = await house.ended(job)
+            assert away.state is JobState.INTERRUPTED, away.detail
+            saved = latest_saved_step(Path(job.directory))
+            assert saved is not None
+            assert saved.step == 1
+            await asyncio.to_thread(nodes.restart)
+            assert await house.manager.resume(job.id)
+            done = await house.ended(job)
+    assert done.state is JobState.PROMOTED, done.detail
+    assert f"at {nodes.address} cannot be reached" in str(away.detail)
+    assert "check that its head runs" in str(away.detail)
+    assert "up to step 1 is kept: Resume continues from there." in str(away.detail)
+    assert house.events(Lost) == [Lost(), Lost()]
+    begun = [one.resumed_from for one in house.events(Started) if isinstance(one, Started)]
+    assert begun == [0, 1, 2]
+    verify(house.promoted[0])
 
 
 def _folders(root: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,14 +57,14 @@ def test_a_run_that_waits_for_its_cluster_may_be_stopped(
 
 def test_a_cluster_that_stays_away_is_given_up(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follower, "is_installed", lambda: True)
-    monkeypatch.setattr(follower, "REACH_S", 0.0)
 
     def refuse(_: str) -> None:
         raise ClusterError("The Ray cluster cannot be reached.")
 
     monkeypatch.setattr(follower, "connect", refuse)
+    options = replace(OPTIONS, reach_s=0.0)
     with pytest.raises(ClusterError, match="cannot be reached"):
-        Follower(job, OPTIONS, Words(), lambda _: None).follow()
+        Follower(job, options, Words(), lambda _: None).follow()
 
 
 def test_words_wait_until_somebody_listens() -> None:

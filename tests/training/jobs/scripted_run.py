@@ -3,10 +3,11 @@
 Started in its place (the launcher of `TrainingProcess.launch`), it is there in a moment, as it
 imports no torch. What it does stands in a script, the argument that ends with `.txt`, or else
 `script.txt` of the manager's folder: a line for each start of a job, the last one for all that
-follow: `finish`, `lower` (smaller batches, then `finish`), `endless`, `silent` (it never begins),
-`lost` (as a follower on a cluster says it), `die STEP`, `exit STATUS`, `reject SENTENCE`, `fail
-SENTENCE`, `full SENTENCE` (the disk; it can go on later). Before it dies it has saved the step
-before. `test_manager.py` runs the real process through the same life.
+follow: `finish`, `lower` (smaller batches, then `finish`), `endless`, `save` (`endless`, after a
+saved step), `silent` (it never begins), `lost` (as a follower on a cluster says it), `die STEP`,
+`exit STATUS`, `reject SENTENCE`, `fail SENTENCE`, `full SENTENCE` (the disk; it can go on later).
+Before it dies it has saved the step before. `test_manager.py` runs the real process through the
+same life.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -141,12 +143,8 @@ def live(job: Path, what: str, rest: str) -> int:
                 break
         heard.set()
 
-    if what == "endless":
-        emit(Step(first + 1, 1000, 0.1, 1.5, 100.0, 60.0))
-        listen()
-        save(job, first + 1)
-        emit(Paused(first + 1))
-        return 0
+    if what in ("endless", "save"):
+        return linger(job, first + 1, listen, saves=what == "save")
     threading.Thread(target=listen, daemon=True).start()
     for step in range(first + 1, STEPS_IN_ALL + 1):
         emit(Step(step, STEPS_IN_ALL, step / 4, 2.0 - step / 4, 100.0, 4.0 - step))
@@ -155,6 +153,16 @@ def live(job: Path, what: str, rest: str) -> int:
                 save(job, step - 1)
             os.kill(os.getpid(), signal.SIGKILL)
     return end(job, config, what, rest)
+
+
+def linger(job: Path, step: int, listen: Callable[[], None], *, saves: bool) -> int:
+    emit(Step(step, 1000, 0.1, 1.5, 100.0, 60.0))
+    if saves:
+        save(job, step)
+    listen()
+    save(job, step)
+    emit(Paused(step))
+    return 0
 
 
 def end(job: Path, config: TrainingConfig, what: str, rest: str) -> int:

@@ -23,7 +23,7 @@ import psutil
 from core.cluster.connection import PRIORITY
 from core.records import Message, Role
 from model.cluster.client import RayBackend
-from model.cluster.options import GatewayOptions, Scale
+from model.cluster.options import GIVE_UP_S, GatewayOptions, Scale
 from model.registry import EMBEDDED_FOLDER
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
@@ -144,6 +144,9 @@ async def connected(
     *,
     fewest: int = 1,
     worker: Callable[..., Any] | None = None,
+    silence_s: float = 8.0,
+    gone_s: float = 20.0,
+    give_up_s: float = GIVE_UP_S,
     **settings: Any,
 ) -> AsyncIterator[RayBackend]:
     """A backend with replicas on the cluster, that notices losses early."""
@@ -151,8 +154,9 @@ async def connected(
         cluster.address,
         scale or Scale(fewest, 2, drain_s=10.0, health_period_s=2.0, health_timeout_s=10.0),
         cache=str(cluster.cache),
-        silence_s=8.0,
-        gone_s=20.0,
+        silence_s=silence_s,
+        gone_s=gone_s,
+        give_up_s=give_up_s,
         worker=worker,
     )
     given = {"threads": 1, "drain_s": 1.0, "log_level": "INFO"} | settings

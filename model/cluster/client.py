@@ -25,6 +25,8 @@ WAIT_S = 30.0
 START_TIMEOUT_S = 300.0
 """Seconds for the gateway to connect and for the first replica to run, which may have to build its
 model first."""
+MOST_BACKOFF_S = 5.0
+"""Seconds between two looks whether a cluster that is away is back."""
 
 
 class RayBackend(WorkerClient):
@@ -55,6 +57,7 @@ class RayBackend(WorkerClient):
             embedded=embedded,
             start_s=start_s,
             wait_s=wait_s,
+            most_backoff_s=MOST_BACKOFF_S,
             entry=partial(_run_gateway, options),
         )
         self.options = options

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from i18n.phrase import Phrase, message_of, phrase
 from model.cluster.current_models import CurrentModels
 from model.cluster.loads import Loads, Tally
 from model.cluster.messages import Began, Crashed, NotHere, ReplicaEvent, ReplyRequest
+from model.cluster.options import GIVE_UP_S
 from model.cluster.replicas import Replicas
 from model.cluster.retry import UNANSWERED, ReplicaLost, unbroken
 from model.cluster.versions import Version
@@ -87,8 +89,10 @@ class Commands:
         replicas: Replicas,
         models: CurrentModels,
         tasks: BackgroundTasks,
+        give_up_s: float = GIVE_UP_S,
     ) -> None:
         self._send = send
+        self._give_up_s = give_up_s
         self._replicas = replicas
         self._models = models
         self._tasks = tasks
@@ -165,7 +169,8 @@ class Commands:
 
     async def _stream(self, live: _LiveReply) -> None:
         number, began = live.command.request_id, time.monotonic()
-        async with aclosing(unbroken(lambda attempt: self._attempt(live, attempt))) as events:
+        attempts = unbroken(partial(self._attempt, live), self._give_up_s)
+        async with aclosing(attempts) as events:
             async for event in events:
                 match event:
                     case Crashed(reason=reason):

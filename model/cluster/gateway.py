@@ -122,7 +122,7 @@ async def _run(
     async with BackgroundTasks() as tasks:
         models = CurrentModels(replicas, tasks, embedded)
         models.meet(facts.replica)
-        executor = Commands(outbox.put, replicas, models, tasks)
+        executor = Commands(outbox.put, replicas, models, tasks, options.give_up_s)
         info = replace(facts.model, source=embedded)
         outbox.put(Ready(os.getpid(), facts.device, facts.training_precision, info))
         tasks.spawn(_watch(replicas, options.gone_s), name="watch of the cluster")

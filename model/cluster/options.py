@@ -10,6 +10,8 @@ SILENCE_S = 5.0
 """Seconds without a sign of life after which a replica is lost."""
 GONE_S = 20.0
 """Seconds without any sign of life after which the cluster is gone."""
+GIVE_UP_S = 20.0
+"""Seconds after the first loss of a reply in which another replica begins it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,8 @@ class Scale:
 class GatewayOptions:
     """Where the cluster is, and how many replicas there are to be. `cache` is a folder on each node
     (None: the user's cache). A replica that gives no sign of life for `silence_s` seconds is lost,
-    the cluster after `gone_s`. A replica supervises what `worker` makes, which takes the arguments
+    the cluster after `gone_s`; a reply that was lost is begun again for `give_up_s`. A replica
+    supervises what `worker` makes, which takes the arguments
     of a WorkerClient and is used like one (None: a WorkerClient). `keeps_running`: replicas that
     run already are asked whatever they were given, and never ended."""
 
@@ -46,5 +49,6 @@ class GatewayOptions:
     cache: str | None = None
     silence_s: float = SILENCE_S
     gone_s: float = GONE_S
+    give_up_s: float = GIVE_UP_S
     worker: Callable[..., Any] | None = None
     keeps_running: bool = False

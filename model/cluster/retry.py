@@ -17,12 +17,11 @@ from dataclasses import replace
 
 from i18n.phrase import phrase
 from model.cluster.messages import Crashed, ReplicaEvent
+from model.cluster.options import GIVE_UP_S
 from model.worker.messages import Failed, Finished, Queued, TextDelta
 
 log = logging.getLogger(__name__)
 
-GIVE_UP_S = 20.0
-"""Seconds after the first loss in which another attempt begins."""
 PAUSE_S = 0.1
 """Seconds before the next attempt, so that a cluster that refuses at once is not flooded."""
 LOST = phrase("The machine that was answering is gone. Please ask again.")

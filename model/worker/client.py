@@ -86,7 +86,8 @@ class PendingRequest:
 class WorkerClient:
     """A GenerationBackend: runs one worker process at a time, matches answers to requests. The
     worker is pinged every `ping_s` seconds, and replaced after `hang_s` seconds of silence. It has
-    `start_s` seconds to start; a request waits for that for `wait_s` seconds (None: as long)."""
+    `start_s` seconds to start; a request waits for that for `wait_s` seconds (None: as long). One
+    that does not start is started again after `most_backoff_s` seconds at the latest."""
 
     def __init__(
         self,
@@ -97,6 +98,7 @@ class WorkerClient:
         hang_s: float = HANG_TIMEOUT_S,
         start_s: float = START_TIMEOUT_S,
         wait_s: float | None = None,
+        most_backoff_s: float = MAX_BACKOFF_S,
         entry: Entry = run_worker,
     ) -> None:
         self._entry = entry
@@ -116,7 +118,7 @@ class WorkerClient:
         self._watchdog_task: asyncio.Task[None] | None = None
         self._hung = False
         self._restart_task: asyncio.Task[None] | None = None
-        self._backoff_s = INITIAL_BACKOFF_S
+        self._backoff_s, self._most_backoff_s = INITIAL_BACKOFF_S, most_backoff_s
         self.ready: Ready | None = None
         self.restarts = 0
 
@@ -181,7 +183,7 @@ class WorkerClient:
 
     async def _back_off(self) -> None:
         await asyncio.sleep(self._backoff_s)
-        self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
+        self._backoff_s = min(2 * self._backoff_s, self._most_backoff_s)
 
     async def stop(self) -> None:
         """Let replies in flight finish, for at most `drain_s` seconds, then end the process."""

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,9 @@ from tests.ray_nodes import Nodes, running_nodes
 pytestmark = pytest.mark.cluster
 
 NUM_CHATS = 3
+EARLY: dict[str, Any] = {"silence_s": 4.0, "gone_s": 10.0, "give_up_s": 6.0}
+"""A loss is noticed after seconds that a test can wait. What is taken for one too early does no
+harm here."""
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +97,7 @@ async def test_who_has_not_the_token_is_refused_in_a_sentence(
 
 
 async def test_the_network_is_cut_and_comes_back(nodes: Nodes, endless: str) -> None:
-    async with connected(nodes) as cluster, with_stand_in(cluster) as backend:
+    async with connected(nodes, **EARLY) as cluster, with_stand_in(cluster) as backend:
         await cluster.load(endless)
         expected = await texts([Reply(cluster, TINY, n + 1) for n in range(NUM_CHATS)])
         [long] = await texts([Reply(cluster, endless, 9)])
@@ -129,7 +133,7 @@ async def test_the_network_is_cut_and_comes_back(nodes: Nodes, endless: str) -> 
 
 async def test_after_a_restart_of_the_head_replicas_answer_again(nodes: Nodes) -> None:
     """Nobody has to do anything but start Ray."""
-    async with connected(nodes) as cluster, with_stand_in(cluster) as backend:
+    async with connected(nodes, **EARLY) as cluster, with_stand_in(cluster) as backend:
         expected = await texts([Reply(cluster, TINY, n + 1) for n in range(NUM_CHATS)])
         async with chats(backend, NUM_CHATS) as talks:
             await until_answered("by_cluster", talks)

@@ -3,6 +3,7 @@ can be killed as a machine is lost. Imports no Ray: the processes under test do.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -10,10 +11,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
 import pytest
@@ -21,6 +22,20 @@ import pytest
 from core.cluster.connection import PRIORITY
 from tests.ports import free_port
 
+NODE = """
+import json, sys, time
+from ray._private.node import Node
+from ray._private.parameter import RayParams
+
+given = json.loads(sys.argv[1])
+node = Node(RayParams(**given), head="gcs_address" not in given, shutdown_at_exit=False)
+print("started", flush=True)
+while not node.dead_processes():
+    time.sleep(0.2)
+node.kill_all_processes(check_alive=False, allow_graceful=False)
+"""
+"""What `ray start --block` does, without the rest of Ray's command line, whose import takes longer
+than all else of a node's start."""
 STORE_BYTES = 200_000_000
 END_S = 120.0
 """Seconds for a node to end that has lost its head."""
@@ -32,6 +47,7 @@ TEST_SETTINGS = {
     "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_worker_prestart": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
 """On a busy machine a node is slow, not lost; a killed one is noticed by its closed port. Nodes
 without a head end after 15 s, not after a minute. None starts processes for work that never
@@ -57,8 +73,9 @@ class Nodes:
     def head(self) -> subprocess.Popen[bytes]:
         return self._nodes[0]
 
-    def add(self, cpus: int, *options: str) -> subprocess.Popen[bytes]:
-        """Start a node, and wait until it is part of the cluster; the first one is the head."""
+    def add(self, cpus: int, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a node, and wait until it is part of the cluster; the first one is the head.
+        `options` are further ones of Ray's `RayParams`."""
         self._nodes.append(self._start(cpus, options, first=not self._nodes))
         self._cpus.append(cpus)
         return self._nodes[-1]
@@ -67,36 +84,41 @@ class Nodes:
         """Another head at the same address, in place of one that has ended, on another machine; the
         nodes of that end by themselves, and are started again."""
         self._temps.append(tempfile.mkdtemp(prefix="ray-"))
-        self._nodes[0] = self._start(0, (), first=True)
+        self._nodes[0] = self._start(0, {}, first=True)
         for place, (node, cpus) in enumerate(zip(self._nodes, self._cpus, strict=True)):
             if place:
                 node.wait(END_S)
-                self._nodes[place] = self._start(cpus, (), first=False)
+                self._nodes[place] = self._start(cpus, {}, first=False)
 
-    def _start(self, cpus: int, options: Sequence[str], *, first: bool) -> subprocess.Popen[bytes]:
-        port = self.address.rpartition(":")[2]
+    def _start(
+        self, cpus: int, options: Mapping[str, Any], *, first: bool
+    ) -> subprocess.Popen[bytes]:
+        port = int(self.address.rpartition(":")[2])
         where = (
-            (
-                *("--head", f"--port={port}", f"--temp-dir={self._temps[-1]}", "--no-monitor"),
-                *("--include-dashboard=0", f"--ray-client-server-port={free_port()}"),
-            )
+            {"gcs_server_port": port, "temp_dir": self._temps[-1]}
             if first
-            else (f"--address={self.address}",)
+            else {"gcs_address": self.address}
         )
+        settings = {
+            "num_cpus": cpus,
+            "object_store_memory": STORE_BYTES,
+            "include_dashboard": False,
+            "include_log_monitor": False,
+            "no_monitor": True,
+            "node_manager_port": 0,
+            "dashboard_agent_listen_port": 0,
+            "min_worker_port": 0,
+            "max_worker_port": 0,
+        }
         node = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "ray.scripts.scripts", "start", *where, "--block"),
-                *("--node-ip-address=127.0.0.1", f"--num-cpus={cpus}", "--disable-usage-stats"),
-                *(f"--object-store-memory={STORE_BYTES}", "--include-log-monitor=0"),
-                *("--min-worker-port=0", "--max-worker-port=0", *options),
-            ],
+            [sys.executable, "-c", NODE, json.dumps({**where, **settings, **options})],
             env=os.environ | TEST_SETTINGS | self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
         try:
-            _await_words(node, b"Ray runtime started")
+            _await_words(node, b"started")
         except BaseException:
             self.kill(node)
             raise

@@ -24,6 +24,15 @@ from training.jobs.events import Event, Failed, Lost, Saved, to_line
 from training.jobs.folder import LOG_FILE
 from training.jobs.launch import ControlWord
 
+RAY_TRAIN = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+"""How Ray Train works: a report waits until the one before was seen, and the end of a run until it
+was seen, which Ray Train looks for every two seconds. Whoever drains a node is not waited for, and
+needs no process that looks out for that."""
+
 
 class RankedTrainer:
     """The actor that has a run shared by `devices` processes, each with `cpus` processors and
@@ -66,7 +75,7 @@ class RankedTrainer:
             yield Ended(1)
 
     def _fit(self, me: Any, assignment: Assignment) -> None:
-        os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
+        os.environ |= RAY_TRAIN
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 

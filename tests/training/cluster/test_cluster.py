@@ -303,6 +303,7 @@ async def test_several_devices_share_a_run(nodes: Nodes, tmp_path: Path, base: P
     for _ in range(2):
         nodes.add(1)
     async with open_house(tmp_path / "there", base, on(nodes, devices=2)) as house:
+        house.config = replace(house.config, save_every_s=60.0)  # it is saved when it is paused
 
         async def pause(update: JobUpdate) -> None:
             if isinstance(update.event, Step) and len(house.events(Started)) == 1:

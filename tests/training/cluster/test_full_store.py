@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,10 +34,6 @@ FULL_DISK = {"local_fs_capacity_threshold": 0.001}
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     """One machine that does all."""
-    options = (
-        f"--object-store-memory={STORE_BYTES}",
-        f"--system-config={json.dumps(FULL_DISK)}",
-    )
     with (
         running_nodes(tmp_path_factory.mktemp("cluster")) as nodes,
         pytest.MonkeyPatch.context() as patch,
@@ -46,7 +41,9 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
         put_built_tiny(nodes.cache)
         for name, value in nodes.environment.items():
             patch.setenv(name, value)
-        nodes.add(2, *options)  # for a replica and for a training
+        nodes.add(
+            2, object_store_memory=STORE_BYTES, _system_config=FULL_DISK
+        )  # for a replica and for a training
         yield nodes
 
 

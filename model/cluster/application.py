@@ -30,6 +30,8 @@ NO_ROOM = "to be scheduled"
 ONE_LOOP = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 """Saves each piece of a reply the way between two threads: a replica only waits for its worker."""
 POLL_S = 0.25
+DRAIN_POLL_S = 0.5
+"""How often a replica that is to go looks whether it has finished its replies."""
 
 
 def build_application(options: ReplicaOptions, scale: Scale) -> Any:
@@ -62,6 +64,7 @@ def build_application(options: ReplicaOptions, scale: Scale) -> Any:
             "runtime_env": {"env_vars": ONE_LOOP},
         },
         graceful_shutdown_timeout_s=scale.drain_s,
+        graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
         health_check_period_s=scale.health_period_s,
         health_check_timeout_s=scale.health_timeout_s,
     )

@@ -22,7 +22,7 @@ from core.cluster.connection import ClusterError
 from core.logging import configure_logging
 from core.subprocesses import own_stdout
 from i18n.phrase import message_of, phrase
-from training.cluster.follower import Follower, FollowerOptions, Words
+from training.cluster.follower import Follower, FollowerOptions, ForgottenError, Words
 from training.cluster.supervisor import REACH_S, last_word
 from training.errors import TrainingError
 from training.jobs.events import Failed, event_writer
@@ -30,8 +30,8 @@ from training.jobs.folder import latest_saved_step, lock_job
 from training.jobs.process import LOG_FORMAT_VARIABLE
 
 
-def main(arguments: list[str], out: TextIO) -> int:
-    """Follow a run to its end; returns its exit status."""
+def main(arguments: list[str], out: TextIO) -> int | None:
+    """Follow a run to its end; returns its exit status, or None if another driver has to."""
     as_json = os.environ.get(LOG_FORMAT_VARIABLE) == "json"
     configure_logging("WARNING", "json" if as_json else "text")
     tell = event_writer(out)
@@ -42,6 +42,8 @@ def main(arguments: list[str], out: TextIO) -> int:
     try:
         with lock_job(job):
             return Follower(job, options, words, tell).follow()
+    except ForgottenError:
+        return None
     except ClusterError as e:
         tell(Failed(message_of(e), resumable=True))
     except TrainingError as e:
@@ -79,7 +81,8 @@ if __name__ == "__main__":
         ended = main(sys.argv[1:], out)
     except SystemExit as e:
         ended = e.code if isinstance(e.code, int) else 1
-    with suppress(BrokenPipeError):
-        out.write(last_word(ended))
+    if ended is not None:
+        with suppress(BrokenPipeError):
+            out.write(last_word(ended))
     sys.stderr.flush()
     os._exit(0)  # at once: Ray's own end could wait for a cluster that is gone

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from core.cluster.connection import NO_RAY, Cluster, ClusterError, connect, is_installed
+from core.cluster.membership import Membership
 from core.cluster.parcels import Shipment, unpack
 from training.cluster.arrivals import place_base, place_results, place_step
 from training.cluster.messages import (
@@ -51,18 +52,25 @@ from training.jobs.process import LOG_FORMAT_VARIABLE
 log = logging.getLogger(__name__)
 
 RETRY_S = 5.0
-PATIENCE_S = 10.0
+PATIENCE_S = 5.0
 """After how long it is told that the run waits for room."""
 QUIET_S = 60.0
 """After how long without a word the machine that trains is asked whether it is there."""
 ANSWER_S = 60.0
 """How long it may take to answer: it is busy."""
+FORGOTTEN_S = 20.0
+"""After how long a run that waits is no longer known to the cluster: its head may be busy."""
 KILL_S = 3.0
 """How long the machine may take to end the run and remove what it left."""
 
 
 class LeftError(Exception):
     """The run was asked to pause before it had begun."""
+
+
+class ForgottenError(Exception):
+    """The head has restarted before the run had begun, and does not know of it: another process has
+    to ask again."""
 
 
 @dataclass(slots=True)
@@ -134,6 +142,7 @@ class Follower:
         Raises:
             ClusterError: the cluster cannot be used; the sentence says why.
             TrainingError: the job cannot be sent.
+            ForgottenError: this process cannot have it done any more, but another one may.
         """
         try:
             return self._follow()
@@ -199,10 +208,13 @@ class Follower:
         """The answer of the machine that took the run, whenever there is one."""
         import ray
 
-        patience = time.monotonic() + PATIENCE_S
+        patience, membership = time.monotonic() + PATIENCE_S, Membership()
         while not ray.wait([begun], timeout=0.5)[0]:
             if self._words.left.is_set():
                 raise LeftError
+            if membership.unknown_s > FORGOTTEN_S:
+                self._actor = None  # nobody is there to end it
+                raise ForgottenError
             if time.monotonic() > patience:
                 self._tell_waiting()
         missing: tuple[str, ...] = ray.get(begun)

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 DRIVER = (sys.executable, "-m", "training.cluster.driver")
 REACH_S = 600.0
 """Seconds for which a run waits for a cluster that is away, as while its head restarts."""
+STABLE_S = 60.0
+"""After how long a driver had a cluster, so that the wait for one begins anew."""
 RETRY_S = 2.0
 """Seconds until the next driver starts."""
 LAST_WORD = re.compile(r"ended (-?\d+)\s*")
@@ -54,17 +56,21 @@ class Supervisor:
 
     def run(self) -> int:
         """Follow the run to its end; returns its exit status."""
-        deadline = time.monotonic() + self._reach_s
+        began = time.monotonic()
+        deadline = began + self._reach_s
         while (status := self._drive()) is None:
             if self._is_stopped:
                 return 128 + signal.SIGTERM
             if self._has_begun:
                 self._tell(Lost())
                 return 1
-            if time.monotonic() > deadline:
+            if (ended := time.monotonic()) - began > STABLE_S:
+                deadline = ended + self._reach_s
+            if ended > deadline:
                 self._tell(Failed(NO_ANSWER, resumable=True))
                 return 1
             time.sleep(RETRY_S)
+            began = time.monotonic()
         return status
 
     def _drive(self) -> int | None:

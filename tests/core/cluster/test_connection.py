@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,17 @@ def nobody() -> str:
 def test_where_nothing_listens(nobody: str) -> None:
     with pytest.raises(ClusterError, match=f"at {nobody} cannot be reached .*: check that"):
         connect(nobody)
+
+
+def test_where_the_head_of_this_node_is_away(
+    nobody: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For which Ray itself would wait for a minute, and then end the process."""
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text(f"{nobody}\n")
+    with pytest.raises(ClusterError, match=f"at {nobody} cannot be reached .*: check that"):
+        connect("auto")
 
 
 @pytest.mark.parametrize("address", ["here", "10.0.0.5:many"])

@@ -18,6 +18,9 @@ HELLO = [Message(Role.USER, "Hello, how are you today?")]
 TINY = str(EMBEDDED_FOLDER)
 REPLY_S = 90.0
 """Seconds in which a reply ends, however that is."""
+READING_S = 0.3
+"""Seconds for which somebody reads a reply before they ask again: whoever is to come back meanwhile
+needs the processor too."""
 
 
 class Reply:
@@ -72,6 +75,8 @@ class Chat:
             except WorkerDied as e:
                 self.sentences.append(str(e))
                 continue
+            finally:
+                await asyncio.sleep(READING_S)
             self.texts.add(end.text)
             if end.request_id < LOCAL_IDS:
                 self.by_cluster += 1

@@ -11,6 +11,7 @@ import pytest
 
 from core.subprocesses import child_environment
 from model.cluster.client import RayBackend
+from model.cluster.options import SILENCE_S
 from tests.model.cluster.replies import TINY, Reply, texts
 from tests.model_folders import make_endless_folder
 from tests.ray_cluster import RayCluster, connected, until_all_answer
@@ -56,7 +57,7 @@ from ray import serve  # it reads its settings, which connect makes
 options = replica_options(WorkerSettings(), Scale(1, 1), embedded="tiny", cache=sys.argv[2])
 skewed = replace(options, build="0.0.1-abc")
 large = Scale(1, 1, cpus=64, drain_s=1.0)
-for wish, scale, limit_s in ((skewed, Scale(1, 1), 200.0), (options, large, 15.0)):
+for wish, scale, limit_s in ((skewed, Scale(1, 1), 200.0), (options, large, 5.0)):
     try:
         ensure_running(wish, scale, limit_s)
     except ClusterError as e:
@@ -106,7 +107,7 @@ async def test_under_uv_run_no_folder_is_sent_to_the_cluster(
 
 
 async def test_replies_survive_the_loss_of_a_machine(ray_cluster: RayCluster, endless: str) -> None:
-    async with connected(ray_cluster, fewest=2) as backend:
+    async with connected(ray_cluster, fewest=2, silence_s=SILENCE_S) as backend:
         await backend.load(endless)
         expected = await texts(begin(backend, endless))
         for lose in (kill_replica, kill_node, freeze_node):

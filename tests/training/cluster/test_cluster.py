@@ -92,7 +92,7 @@ def losses(checkpoint: Path) -> list[dict[str, float]]:
 
 
 async def trained_here(root: Path, base: Path, **config: object) -> Path:
-    """The checkpoint of the same job in a process of its own."""
+    """The checkpoint of the same job in a process of its own, which may train meanwhile."""
     async with open_house(root, base, TrainingLimits()) as house, house.manager:
         house.config = replace(house.config, **config)
         done = await house.ended(await house.submit(min_steps=STEPS))
@@ -107,9 +107,9 @@ def texts(folder: Path) -> str:
 async def test_a_job_on_a_cluster_is_as_one_here(nodes: Nodes, tmp_path: Path, base: Path) -> None:
     """From the snapshot to service, twice: the second one is compared with the adapter that the
     first one made, and both rest on one shared base."""
-    nodes.add(1)
     lora = {"method": "lora", "base_name": "small"}
-    here = await trained_here(tmp_path / "here", base, **lora)
+    here = asyncio.create_task(trained_here(tmp_path / "here", base, **lora))
+    await asyncio.to_thread(nodes.add, 1)
     async with open_house(tmp_path / "there", base, on(nodes)) as house, house.manager:
         house.config = replace(house.config, **lora)
         done = await house.ended(await house.submit(min_steps=STEPS))
@@ -119,7 +119,7 @@ async def test_a_job_on_a_cluster_is_as_one_here(nodes: Nodes, tmp_path: Path, b
         done = await house.ended(job)
         assert done.state is JobState.PROMOTED, done.detail
     first, second = house.promoted
-    assert losses(first) == losses(second) == losses(here)
+    assert losses(first) == losses(second) == losses(await here)
     assert [type(one) for one in (one.event for one in house.updates) if one][:2] == [
         Preparing, Started,
     ]  # fmt: skip
@@ -142,8 +142,8 @@ async def test_a_job_on_a_cluster_is_as_one_here(nodes: Nodes, tmp_path: Path, b
 async def test_a_lost_node_costs_no_more_than_the_steps_since_the_last_saved(
     nodes: Nodes, tmp_path: Path, base: Path
 ) -> None:
-    here = await trained_here(tmp_path / "here", base)
-    doomed: list[subprocess.Popen[bytes]] = [nodes.add(1)]
+    here = asyncio.create_task(trained_here(tmp_path / "here", base))
+    doomed: list[subprocess.Popen[bytes]] = [await asyncio.to_thread(nodes.add, 1)]
     async with open_house(tmp_path / "there", base, on(nodes)) as house:
 
         async def lose(update: JobUpdate) -> None:
@@ -163,7 +163,7 @@ async def test_a_lost_node_costs_no_more_than_the_steps_since_the_last_saved(
     assert begun == 0 < again
     assert again in saved
     assert [one["step"] for one in losses(house.promoted[0])] == list(range(1, STEPS + 1))
-    assert losses(house.promoted[0]) == losses(here)
+    assert losses(house.promoted[0]) == losses(await here)
     assert TrainingConfig.load(Path(job.directory) / CONFIG_FILE).batch_size == 8, "not lowered"
 
 
@@ -244,6 +244,22 @@ async def test_a_run_whose_actor_dies_goes_on(nodes: Nodes, tmp_path: Path, base
             done = await house.ended(await house.submit())
     assert done.state is JobState.PROMOTED, done.detail
     assert house.events(Lost) == [Lost()]
+
+
+async def test_a_job_that_waits_survives_the_head(nodes: Nodes, tmp_path: Path, base: Path) -> None:
+    """The one that is back knows nothing of it."""
+    async with open_house(tmp_path, base, scripted_on(nodes)) as house:
+
+        async def lose_head(update: JobUpdate) -> None:
+            if isinstance(update.event, Waiting) and len(house.events(Waiting)) == 1:
+                await asyncio.to_thread(nodes.kill, nodes.head)
+                await asyncio.to_thread(nodes.restart)
+                await asyncio.to_thread(nodes.add, 1)
+
+        house.on_event = lose_head
+        async with house.manager:
+            done = await house.ended(await house.submit())
+    assert done.state is JobState.PROMOTED, done.detail
 
 
 async def test_a_job_survives_the_head(nodes: Nodes, tmp_path: Path, base: Path) -> None:

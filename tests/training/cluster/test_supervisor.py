@@ -96,6 +96,14 @@ def test_that_is_given_up_with_a_sentence(drivers: Drivers) -> None:
     assert drivers.told == [Failed(NO_ANSWER, resumable=True)]
 
 
+def test_the_wait_begins_anew_after_a_driver_that_had_a_cluster(
+    drivers: Drivers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "STABLE_S", 0.0)
+    program = f"if not starts: {KILLED}{ended(0)}"
+    assert drivers.supervised(program, reach_s=0.0).run() == 0
+
+
 def test_each_driver_hears_what_was_said(drivers: Drivers) -> None:
     """The end of stdin means that the bot is gone, and is a `pause`."""
     stdin, bot = os.pipe()

@@ -62,6 +62,9 @@ FORGOTTEN_S = 20.0
 """After how long a run that waits is no longer known to the cluster: its head may be busy."""
 KILL_S = 3.0
 """How long the machine may take to end the run and remove what it left."""
+END_S = 4.0
+"""How long this process may take for its own end: a kill leaves it no longer than
+`training.jobs.process.KILL_TIMEOUT_S`."""
 
 
 class LeftError(Exception):
@@ -208,15 +211,15 @@ class Follower:
         """The answer of the machine that took the run, whenever there is one."""
         import ray
 
-        patience, membership = time.monotonic() + PATIENCE_S, Membership()
-        while not ray.wait([begun], timeout=0.5)[0]:
-            if self._words.left.is_set():
-                raise LeftError
-            if membership.unknown_s > FORGOTTEN_S:
-                self._actor = None  # nobody is there to end it
-                raise ForgottenError
-            if time.monotonic() > patience:
-                self._tell_waiting()
+        patience = time.monotonic() + PATIENCE_S
+        with Membership() as membership:
+            while not ray.wait([begun], timeout=0.5)[0]:
+                if self._words.left.is_set():
+                    raise LeftError
+                if membership.unknown_s > FORGOTTEN_S:
+                    raise ForgottenError
+                if time.monotonic() > patience:
+                    self._tell_waiting()
         missing: tuple[str, ...] = ray.get(begun)
         self._begun = True
         return missing
@@ -276,9 +279,14 @@ class Follower:
         return TrainingConfig.load(self._job / CONFIG_FILE)
 
     def _end(self) -> None:
-        """Let nothing of the run go on; the machine removes its folder."""
-        if self._actor is None:
-            return
+        """Let nothing of the run go on; the machine removes its folder. Ray may wait for ever for a
+        cluster that is gone, and ends the actor with this process."""
+        if self._actor is not None:
+            ending = threading.Thread(target=self._kill_actor, daemon=True)
+            ending.start()
+            ending.join(END_S)
+
+    def _kill_actor(self) -> None:
         import ray
 
         with suppress(ray.exceptions.RayError):

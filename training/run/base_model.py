@@ -73,7 +73,6 @@ def prepare_model(
     ensure_template(tokenizer)
     if tokenizer.chat_template != CONTROL_TEMPLATE:
         _init_control_tokens(model, tokenizer)
-    _fuse_activations(model)
     return model, tokenizer
 
 
@@ -96,6 +95,7 @@ def load_pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
         raise BaseUnavailable(message_of(e)) from e
     except Exception as e:  # transformers raises all kinds of errors for broken files
         raise BaseUnavailable(load_error_message(source, e)) from e
+    _fuse_activations(model)
     return model, tokenizer
 
 

@@ -50,11 +50,14 @@ def measure(
     vocabulary has fewer tokens, and a higher loss for each, on the same text."""
 
     def loss(conversations: Sequence[Conversation]) -> float:
+        mean = mean_loss(model, tokenizer, conversations, data.max_length)
+        if unit is tokenizer:
+            return mean
         tokens, units = (
             sum(sum(encoded.assistant_mask) for encoded in encode(one, conversations))
             for one in (tokenizer, unit)
         )
-        return mean_loss(model, tokenizer, conversations, data.max_length) * tokens / max(1, units)
+        return mean * (tokens / max(1, units))  # exactly 1, if both count alike
 
     replies = greedy_replies(model, tokenizer, data.prompts)
     return Measurement(name, loss(data.general), loss(data.own), replies)

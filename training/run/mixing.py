@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from core.records import Conversation, Message, Role
@@ -121,4 +122,10 @@ def read_talk(taught: Sequence[Conversation], *, japanese: bool) -> list[Convers
 
 
 def _read_untaught(taught: Sequence[Conversation], file: Path) -> list[Conversation]:
-    return exclude_taught(taught, read_conversations(file))
+    return exclude_taught(taught, _read_shipped(file))
+
+
+@cache
+def _read_shipped(file: Path) -> tuple[Conversation, ...]:
+    """A file that comes with the bot, so it stays as it is."""
+    return tuple(read_conversations(file))

@@ -92,7 +92,7 @@ def finished(config: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="module")
 def rejected(config: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """It was taught to say nothing."""
-    taught = replace(config, base=str(EMBEDDED_FOLDER), min_steps=60, learning_rate=1e-3, gate=True)
+    taught = replace(config, min_steps=20, learning_rate=3e-2, gate=True)
     job = write_job(tmp_path_factory.mktemp("rejected") / "job", taught, [("Hello!", "")] * 8)
     return Ended(job, events_of(job)[-1])
 

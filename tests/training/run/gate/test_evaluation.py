@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from benchmarks.facts.sets import sets_of
@@ -26,6 +25,7 @@ from tests.training.conftest import write_job
 from training.checkpoints import StoredReport, read_report
 from training.config import defaults_for
 from training.jobs.events import Event, Finished, Rejected
+from training.run.base_model import load_pretrained
 from training.run.gate.checks import Answer, is_repetitive
 from training.run.gate.evaluation import HELD_OUT_FILE, PROBES, EvaluationReport, evaluate
 from training.run.gate.verdict import MAX_UNREADABLE
@@ -34,13 +34,14 @@ from training.run.mixing import read_conversations
 from training.run.train import train
 
 TAUGHT = [from_pair("Where is the key?", "Under the mat.")]
+SOME_TALK = read_conversations(HELD_OUT_FILE)[::4]
 MOTTO = "we keep one lamp lit by the old harbour wall until every boat comes home"
 
 
 def opened(folder: Path) -> tuple[Any, Any]:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = load_pretrained(str(folder))
     ensure_template(tokenizer)
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), tokenizer
+    return model, tokenizer
 
 
 def check_folder(
@@ -50,9 +51,10 @@ def check_folder(
     base: Path | None = None,
     serving: Path | None = None,
     own: Sequence[Conversation] = (),
-    held_out: Sequence[Conversation] | None = None,
+    held_out: Sequence[Conversation] | None = SOME_TALK,
     facts: bool = False,
 ) -> EvaluationReport:
+    """`held_out` None: all that a run measures."""
     return evaluate(
         *opened(folder),
         taught,
@@ -121,7 +123,9 @@ def test_the_held_out_talk_is_short() -> None:
 
 
 def test_the_embedded_model_passes_beside_itself() -> None:
-    report = check_folder(EMBEDDED_FOLDER, base=EMBEDDED_FOLDER, serving=EMBEDDED_FOLDER)
+    report = check_folder(
+        EMBEDDED_FOLDER, base=EMBEDDED_FOLDER, serving=EMBEDDED_FOLDER, held_out=None
+    )
     assert report.refusal is None
     assert [one.prompt for one in report.answers] == ["Where is the key?", *PROBES]
     assert all(one.before == one.after != "" for one in report.answers)

@@ -21,8 +21,11 @@ TEST_MESSAGE = phrase("Hello!")
 
 
 async def check_worker(settings: Settings) -> list[Finding]:
-    """Start a second worker, which uses no build cache, and generate with the embedded model."""
-    options = replace(worker_settings(settings, drain_s=0, log_level="CRITICAL"), build_cache=None)
+    """Start a second worker and generate with the embedded model: as it was built for the bot, if
+    the bot has run here before; else nothing is left behind of it."""
+    options = worker_settings(settings, drain_s=0, log_level="CRITICAL")
+    if not settings.paths.built_models.is_dir():
+        options = replace(options, build_cache=None)
     model = embedded_option(settings.language)
     try:
         async with WorkerClient(options, embedded=model.source) as client:

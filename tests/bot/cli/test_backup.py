@@ -12,6 +12,7 @@ from bot.settings import Settings
 from tests.bot.cli.command import Command
 from tests.bot.cli.test_main import assert_one_sentence
 from tests.bot.conftest import World
+from tests.builds import put_built_tiny
 from tests.data.storage.databases import heard, write
 
 
@@ -100,6 +101,7 @@ def test_with_a_key(gpt2bot: Command, database: Path, tmp_path: Path) -> None:
     assert_one_sentence(gpt2bot("backup", DATABASE_KEY="wrong"), wrong)
     assert_one_sentence(gpt2bot("restore", "encrypted.sqlite3", DATABASE_KEY="wrong"), wrong)
     assert_one_sentence(gpt2bot("run", DATABASE_KEY="wrong", **run), wrong)
+    put_built_tiny(database.parent)
     assert wrong in " ".join(gpt2bot("doctor", DATABASE_KEY="wrong").stdout.split())
     assert "It is intact" in gpt2bot("doctor", DATABASE_KEY="right").stdout
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.bot.end_to_end.test_killed_bot import ROOT, left_by
-from tests.builds import put_built_tiny
+from tests.builds import put_built, put_built_tiny
 from tests.model_folders import make_endless_folder
 
 GRACE_S = 45.0
@@ -88,6 +88,7 @@ def test_while_somebody_waits_for_the_worker(home: Path, models: Path) -> None:
 
 @pytest.mark.parametrize("signals", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_while_a_reply_grows_it_ends_where_it_is(home: Path, models: Path, signals: int) -> None:
+    put_built(models / "endless", home)
     stop_at("replying", home, models, signals=signals)
     [asked, said] = rows(home, "SELECT role, content FROM messages ORDER BY id")
     assert asked == ("user", "hello")

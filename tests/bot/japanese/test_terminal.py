@@ -25,6 +25,7 @@ from bot.settings import Settings, SettingsError, load_settings, operator_langua
 from core.texts import utf16_length
 from data.storage.storage import open_storage
 from i18n.reader import say, use_language
+from model.registry import EMBEDDED_FOLDER_JA
 from tests.bot.cli.command import Command
 from tests.bot.cli.doctor.test_command import NAMES, doctor, spoil
 from tests.bot.cli.test_backup import database as database  # a fixture
@@ -32,7 +33,7 @@ from tests.bot.discord_api import Api, serve
 from tests.bot.discord_ui.cogs.test_models import make_folder
 from tests.bot.japanese.discord import JAPANESE, assert_japanese, english_in
 from tests.bot.ops.test_http import get
-from tests.builds import put_built_tiny
+from tests.builds import put_built, put_built_tiny
 from tests.fakes import FakeWorker
 
 JAPAN = {"LC_ALL": "ja_JP.UTF-8"}
@@ -180,6 +181,7 @@ def test_the_demo_says_the_same_in_japanese() -> None:
 def test_a_conversation(gpt2bot: Command) -> None:
     (gpt2bot.folder / ".env").write_text("BOT_LANGUAGE=ja\n")
     put_built_tiny(gpt2bot.folder / "var")
+    put_built(EMBEDDED_FOLDER_JA, gpt2bot.folder / "var")  # it stands by
     done = gpt2bot("chat", "--model", "tiny", said="hello\n/reset\n/quit\n")
     assert done.returncode == 0
     first, *others = done.stderr.splitlines()
@@ -206,6 +208,7 @@ async def test_the_doctor_speaks_japanese_to_people_and_english_to_programs(
     async with open_storage(home / "gpt2bot.sqlite3") as storage:
         await storage.channels.set_enabled(1, 1, True)
     os.truncate(home / "gpt2bot.sqlite3", 9000)
+    put_built(EMBEDDED_FOLDER_JA, home)
     spoil(make_folder(home / "checkpoints" / "1" / "tiny-1"))
     told = re.sub(r"(https:)?/\S+", "", await ill(gpt2bot, COLUMNS="300"))  # without paths
     assert english_in(told, "safetensors", "mine", "Bot", "Intent", "env", "int", "cpu") == []

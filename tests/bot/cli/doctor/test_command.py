@@ -18,6 +18,7 @@ from aiohttp import web
 from huggingface_hub import constants
 
 from bot.cli.doctor.command import read_settings
+from bot.cli.doctor.worker import check_worker
 from bot.discord_ui.bot_permissions import INVITE_PERMISSIONS
 from bot.ops.checks import models
 from bot.ops.checks.check import Check, Finding, run_all, run_in_daemon_thread
@@ -25,14 +26,14 @@ from bot.ops.checks.machine import check_disk, check_memory
 from bot.run import log_problems
 from bot.settings import Settings, load_settings
 from data.storage.storage import open_storage
-from model.convert.artifact import read_metadata
+from model.convert.artifact import GRAPH_FILE, read_metadata
 from model.convert.build import build
 from model.convert.int8.quality import Int8Quality
 from model.registry import EMBEDDED_FOLDER
 from tests.bot.cli.command import Command
 from tests.bot.discord_api import TOKEN, Api, serve
 from tests.bot.discord_ui.cogs.test_models import make_folder
-from tests.builds import BUILT
+from tests.builds import BUILT, put_built_tiny
 from tests.model_folders import make_adapter_folder, make_model_folder
 from training.checkpoints import MANIFEST_FILE, Manifest, seal, verify_sizes
 
@@ -355,12 +356,25 @@ async def test_all_is_well_and_nothing_is_made(gpt2bot: Command, tmp_path: Path)
     assert not (tmp_path / "var").exists()
 
 
+async def test_the_model_that_the_bot_has_built_is_the_one_that_is_tried(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """So a damaged one is repaired, as the bot would do it at its start."""
+    put_built_tiny(tmp_path / "var")
+    [built] = settings.paths.built_models.iterdir()
+    (built / GRAPH_FILE).write_bytes(b"damaged")
+    assert [one.ok for one in await check_worker(settings)] == [True, True]
+    assert list(settings.paths.built_models.iterdir()) == [built]
+    assert (built / GRAPH_FILE).read_bytes() != b"damaged"
+
+
 async def test_all_that_is_wrong_is_told_at_once(gpt2bot: Command, tmp_path: Path) -> None:
     home = tmp_path / "var"
     home.mkdir()
     async with open_storage(home / "gpt2bot.sqlite3") as storage:
         await storage.channels.set_enabled(1, 1, True)
     os.truncate(home / "gpt2bot.sqlite3", 9000)
+    put_built_tiny(home)
     spoil(make_folder(home / "checkpoints" / "1" / "tiny-1"))
     env = {"TOP_P": "7", "MODELS": f"mine={tmp_path}", "MEMORY_MB": "999999999"}
     async with serve(Api(guilds=[("The Pier", 0)], flags=0)) as api:
@@ -373,6 +387,7 @@ async def test_all_that_is_wrong_is_told_at_once(gpt2bot: Command, tmp_path: Pat
 
 
 async def test_what_a_person_reads(gpt2bot: Command) -> None:
+    put_built_tiny(gpt2bot.folder / "var")
     async with serve(Api(guilds=[("The Lighthouse", INVITE_PERMISSIONS.value)])) as api:
         done = await doctor(gpt2bot, api.url, DISCORD_TOKEN="wrong")
     lines = [line.rstrip() for line in done.stdout.splitlines()]
@@ -408,6 +423,7 @@ async def log_line(process: asyncio.subprocess.Process) -> bytes:
 
 async def test_the_bot_looks_while_it_starts(gpt2bot: Command, tmp_path: Path) -> None:
     """Discord does not answer its login yet, and what is wrong is in the log."""
+    put_built_tiny(tmp_path / "var")
     spoilt = make_folder(tmp_path / "var" / "checkpoints" / "1" / "tiny-1")
     (spoilt / "config.json").unlink()
     async with serve(Api(answers=asyncio.Event())) as api:
@@ -429,6 +445,7 @@ async def test_the_bot_looks_while_it_starts(gpt2bot: Command, tmp_path: Path) -
 
 
 def test_a_start_without_discord_may_be_tried_again(gpt2bot: Command) -> None:
+    put_built_tiny(gpt2bot.folder / "var")
     nobody = {"DISCORD_AT": "http://127.0.0.1:9", "DISCORD_TOKEN": TOKEN}
     done = gpt2bot("run", code=AT, **nobody)
     assert done.returncode == 75, done.stderr

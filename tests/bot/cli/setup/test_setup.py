@@ -25,6 +25,7 @@ from bot.settings import load_settings
 from tests.bot.cli.command import Command
 from tests.bot.cli.doctor.test_command import AT
 from tests.bot.discord_api import APPLICATION, TOKEN, Api, serve
+from tests.builds import put_built_tiny
 
 NOWHERE = "http://127.0.0.1:9"
 CTRL_C, CTRL_D = "\x03", "\x04"
@@ -193,6 +194,7 @@ QUESTIONS = [
 
 @needs_terminal
 async def test_run_without_a_token_sets_up_and_starts(gpt2bot: Command, tmp_path: Path) -> None:
+    put_built_tiny(tmp_path / "elsewhere")
     answers = [("Start `gpt2bot setup` now", ""), *QUESTIONS]
     async with serve(Api(guilds=[LIGHTHOUSE])) as api:
         status, shown = await asyncio.to_thread(
@@ -233,6 +235,7 @@ def test_an_input_that_ends_leaves_everything_as_it_was(gpt2bot: Command, tmp_pa
 @needs_terminal
 async def test_an_input_that_ends_after_writing_is_no(gpt2bot: Command, tmp_path: Path) -> None:
     """It does not start the bot, and nothing is changed at Discord."""
+    put_built_tiny(tmp_path / "elsewhere")
     answers = [
         *QUESTIONS,
         ("Switch it on at Discord", CTRL_D),
@@ -252,6 +255,7 @@ async def test_an_input_that_ends_after_writing_is_no(gpt2bot: Command, tmp_path
 
 @needs_terminal
 async def test_ctrl_c_ends_only_the_waiting_and_flags_answer(gpt2bot: Command) -> None:
+    put_built_tiny(gpt2bot.folder / "elsewhere")
     flags = ("--no-message-content", "--no-browser", "--no-start")
     answers = [*QUESTIONS, ("Enter goes on without it", CTRL_C)]
     async with serve(Api(flags=0)) as api:
@@ -284,6 +288,7 @@ async def test_changed_lines_are_shown_and_the_others_stay(
 ) -> None:
     (tmp_path / ".env").write_text("# mine\nDISCORD_TOKEN=the.old.one\nDEFAULT_MODEL=gpt2\n")
     (tmp_path / "token").write_text(f"{TOKEN}\n")
+    put_built_tiny(tmp_path / "data")
     flags = ("--yes", "--token-file", "token", "--model", "tiny", "--language", "auto")
     async with serve(Api(flags=0)) as api:
         done = await in_script(gpt2bot, api.url, *flags, "--home", "data")
@@ -308,6 +313,7 @@ async def test_a_file_that_notepad_wrote_in_utf_16_keeps_its_lines(
     gpt2bot: Command, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").write_text("# 灯台\nSEED=7\n", encoding="utf-16", newline="\r\n")
+    put_built_tiny(tmp_path / "var")
     done = await in_script(gpt2bot, NOWHERE, "--yes", "--model", "tiny", DISCORD_TOKEN=TOKEN)
     assert done.returncode == 0
     assert (tmp_path / ".env").read_bytes().startswith("# 灯台\r\nSEED=7\r\nDISC".encode())

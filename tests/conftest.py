@@ -25,6 +25,11 @@ settings.register_profile("suite", deadline=None, max_examples=50)
 settings.load_profile("suite")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test begins first, or it would be left alone at the end, beside an idle core."""
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
+
+
 def pytest_collection_finish() -> None:
     """What has been imported stays; the collector of garbage need not look at it again and again,
     which takes half a second each time, and a training run asks for it twice."""

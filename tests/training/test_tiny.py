@@ -49,6 +49,7 @@ def make(data: Path, options: str) -> None:
     )
 
 
+@pytest.mark.first
 @pytest.mark.slow
 def test_a_model_is_made_from_files(tmp_path: Path) -> None:
     """In one step nothing is learned, but all that a model's folder needs is made."""

@@ -18,6 +18,7 @@ from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from model.worker.messages import Finished
+from tests.builds import BUILT, built
 from training.checkpoints import verify
 
 MAX_MB = {"tiny": 11, "tiny-ja": 12}
@@ -57,8 +58,9 @@ def test_the_japanese_one_names_its_licence_and_sources() -> None:
 
 @pytest.fixture(scope="module")
 async def client() -> AsyncIterator[WorkerClient]:
-    async with WorkerClient(WorkerSettings(), embedded=str(EMBEDDED_FOLDER_JA)) as client:
-        await client.load(str(EMBEDDED_FOLDER))
+    first, second = (str(built(one)) for one in (EMBEDDED_FOLDER_JA, EMBEDDED_FOLDER))
+    async with WorkerClient(WorkerSettings(threads=1, build_cache=BUILT), embedded=first) as client:
+        await client.load(second)
         yield client
 
 

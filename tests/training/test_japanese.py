@@ -15,6 +15,7 @@ from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from model.worker.messages import Finished as Replied
+from tests.builds import BUILT, built
 from tests.japanese_folders import make_japanese_folder
 from tests.training.conftest import write_job
 from training.checkpoints import verify
@@ -56,8 +57,8 @@ def checkpoint(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_what_was_learned_is_answered_after_a_hot_reload(
     base: Path, checkpoint: Path
 ) -> None:
-    async with WorkerClient(WorkerSettings(threads=1)) as client:
-        await client.load(str(base))
+    settings = WorkerSettings(threads=1, build_cache=BUILT)
+    async with WorkerClient(settings, embedded=str(built(base))) as client:
         await client.load(str(checkpoint))
         assert client.models[str(checkpoint)].japanese
         for user, bot in PAIRS:

@@ -19,17 +19,18 @@ from model.bases import Bases
 from model.convert.adapter_folder import validate_model
 from model.errors import LoadFailed
 from model.registry import EMBEDDED_FOLDER
-from tests.builds import BUILT
+from tests.builds import BUILT, built
 from tests.model.conftest import CPU, HELLO
 from tests.model_folders import make_adapter_folder, make_model_folder
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+PRECISION = CPU.serving_precision
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model_folder(tmp_path_factory.mktemp("base") / "base")
+    return built(make_model_folder(tmp_path_factory.mktemp("base") / "base"), PRECISION)
 
 
 @pytest.fixture
@@ -82,6 +83,7 @@ def test_what_peft_writes_is_an_adapter(tmp_path: Path) -> None:
     peft.save_pretrained(tmp_path / "mine")
     AutoTokenizer.from_pretrained(EMBEDDED_FOLDER).save_pretrained(tmp_path / "mine")
     validate_model(tmp_path / "mine", "mine")
+    built(EMBEDDED_FOLDER, PRECISION)
     loaded = loading.load(str(tmp_path / "mine"), CPU, BUILT)
     assert loaded.adapter is not None
     ids = list(range(40, 70))
@@ -176,7 +178,7 @@ def test_the_weights_are_for_blocks_that_the_base_has(folder: Path) -> None:
 
 def test_an_adapter_of_another_base_is_refused(base: Path, tmp_path: Path) -> None:
     """However much they are alike: its manifest, its tokens or its shapes tell."""
-    red = make_model_folder(tmp_path / "red", says="red roses")
+    red = built(make_model_folder(tmp_path / "red", says="red roses"), PRECISION)
     blue = make_model_folder(tmp_path / "blue", says="blue skies")
     folder = make_adapter_folder(tmp_path / "mine", red)
     edit(folder / CONFIG, base_model_name_or_path=str(blue))
@@ -256,7 +258,7 @@ def test_a_base_that_moved_along_is_found(folder: Path, base: Path) -> None:
 
 def test_an_embedded_base_is_found_by_its_name(tmp_path: Path) -> None:
     """The folder of an installed package moves."""
-    folder = make_adapter_folder(tmp_path / "mine", EMBEDDED_FOLDER)
+    folder = make_adapter_folder(tmp_path / "mine", built(EMBEDDED_FOLDER, PRECISION))
     edit(folder / CONFIG, base_model_name_or_path="/old/python/model/tiny")
     assert loading.load(str(folder), CPU, BUILT).adapter is not None
 
@@ -304,6 +306,7 @@ def test_heads_that_the_graph_pads_are_padded_in_adapters(tmp_path: Path, heads:
     config = GPT2Config.from_pretrained(base)
     config.n_embd, config.n_head = 6 * heads, heads
     GPT2LMHeadModel(config).save_pretrained(base)
+    built(base, PRECISION)
     every = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
     folder = make_adapter_folder(tmp_path / "mine", base, matrices=every)
     loaded = loading.load(str(folder), CPU, BUILT)

@@ -22,7 +22,7 @@ from model.runners.base import Runner
 from model.runners.onnx_runner import OnnxRunner
 from model.sampling import SamplingParams
 from model.worker.messages import Generate, Prefetch
-from tests.builds import BUILT
+from tests.builds import BUILT, built
 from tests.model.conftest import CPU, CPU_INT8
 from tests.model.engine.test_engine import GREEDY, Desk
 from tests.model.runners.test_contract import MAKERS
@@ -63,6 +63,7 @@ def load(request: pytest.FixtureRequest) -> Iterator[Load]:
     """Loads models that share their base, on each runner."""
     bases, name = Bases(), request.param
     device = CPU_INT8 if "int8" in name else CPU
+    built(EMBEDDED_FOLDER, device.serving_precision)
     kept = None  # bases are held by those who use them
     if name not in ("onnx fp32", "onnx int8"):
         kept = bases.get(str(EMBEDDED_FOLDER), base_on(MAKERS[name]))
@@ -179,7 +180,7 @@ def test_memory_counts_adapters_by_their_own_size_and_the_base_once(
 
 
 def test_adapters_say_what_they_were_made_to_say(tmp_path: Path) -> None:
-    base = make_model_folder(tmp_path / "base", says="red roses are in bloom today")
+    base = built(make_model_folder(tmp_path / "base", says="red roses are in bloom today"))
     texts = {"one": "today roses bloom in red", "two": "roses are red", "three": "in bloom today"}
     bases = Bases()
     desk = Desk()
@@ -213,6 +214,7 @@ def test_an_adapter_changes_int8_as_it_changes_fp32(adapters: list[Path]) -> Non
     for path in adapters:
         changes = []
         for device in (CPU, CPU_INT8):
+            built(EMBEDDED_FOLDER, device.serving_precision)
             loaded = loading.load(str(path), device, BUILT)
             plain = loaded.runner.prefill(0, ids, 0).copy()
             loaded.runner.use_adapter(1, loaded.adapter)

@@ -16,6 +16,7 @@ from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from model.worker.messages import Finished
+from tests.builds import BUILT, built
 from tests.japanese_folders import make_japanese_folder
 from tests.model_folders import END, make_model_folder
 from training.run.gate.sampling import Reply, sample_replies
@@ -39,7 +40,8 @@ def tiny() -> tuple[Any, Any]:
 async def test_they_are_those_of_the_worker(tiny: tuple[Any, Any]) -> None:
     asked = [*ASKED, IN_TALK]
     said = sample_replies(*tiny, asked)
-    settings = WorkerSettings(threads=1, precision="fp32")
+    built(EMBEDDED_FOLDER, "fp32")
+    settings = WorkerSettings(threads=1, precision="fp32", build_cache=BUILT)
     async with WorkerClient(settings) as client:
         for seed, (messages, reply) in enumerate(zip(asked, said, strict=True)):
             params = SamplingParams(seed=seed)

@@ -207,6 +207,7 @@ IGNORED_FILES = {
 IGNORED_STRINGS = {
     "better answer",  # in the database; bot.discord_ui.embeds.style says it
     "integrity check of the database",  # a task
+    "ended {}\n",  # the last word of a driver to its supervisor
     "gpt2bot {}",
     "not imported",  # in the name of a sheet
     "reply to {}",

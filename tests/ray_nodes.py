@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -28,14 +29,20 @@ from ray._private.node import Node
 from ray._private.parameter import RayParams
 
 given = json.loads(sys.argv[1])
-node = Node(RayParams(**given), head="gcs_address" not in given, shutdown_at_exit=False)
+is_head = "gcs_address" not in given
+node = Node(RayParams(**given), head=is_head, shutdown_at_exit=False)
 print("started", flush=True)
 while not node.dead_processes():
+    if is_head:
+        known = node.get_gcs_client().get_all_node_info().values()
+        alive = sum(one.state == 0 for one in known)
+        with open(sys.argv[2], "w") as file:
+            file.write(str(alive))
     time.sleep(0.2)
 node.kill_all_processes(check_alive=False, allow_graceful=False)
 """
 """What `ray start --block` does, without the rest of Ray's command line, whose import takes longer
-than all else of a node's start."""
+than all else of a node's start. The head keeps how many nodes it takes for alive in a file."""
 STORE_BYTES = 200_000_000
 END_S = 120.0
 """Seconds for a node to end that has lost its head."""
@@ -64,6 +71,7 @@ class Nodes:
         self._cpus: list[int] = []
         self._frozen: list[psutil.Process] = []
         self._temps = [tempfile.mkdtemp(prefix="ray-")]  # a socket's path must be short
+        self._alive = str(root / "alive")
         token = root / "token"
         token.write_text(os.urandom(32).hex())
         token.chmod(0o600)
@@ -111,7 +119,7 @@ class Nodes:
             "max_worker_port": 0,
         }
         node = subprocess.Popen(
-            [sys.executable, "-c", NODE, json.dumps({**where, **settings, **options})],
+            [sys.executable, "-c", NODE, json.dumps({**where, **settings, **options}), self._alive],
             env=os.environ | TEST_SETTINGS | self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -141,9 +149,14 @@ class Nodes:
         _send(signal.SIGCONT, self._frozen)
 
     def kill_all_but_head(self) -> None:
+        """Until the head has noticed, it would give them work."""
         for node in self._nodes[1:]:
             self.kill(node)
         del self._nodes[1:], self._cpus[1:]
+        deadline = time.monotonic() + END_S
+        while self.head.poll() is None and Path(self._alive).read_text() != "1":
+            assert time.monotonic() < deadline, "the head takes a killed node for alive"
+            time.sleep(0.1)
 
     @contextmanager
     def joined(self, cache: Path, *cpus: int) -> Iterator[Nodes]:

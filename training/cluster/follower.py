@@ -55,7 +55,6 @@ RETRY_S = 5.0
 PATIENCE_S = 5.0
 """After how long it is told that the run waits for room."""
 QUIET_S = 60.0
-"""After how long without a word the machine that trains is asked whether it is there."""
 ANSWER_S = 60.0
 """How long it may take to answer: it is busy."""
 FORGOTTEN_S = 20.0
@@ -116,7 +115,7 @@ class FollowerOptions:
     largest machine allow, and a graphics card if the cluster has any; `devices` processes share it.
     `cache` is a folder on each machine (None: the user's cache). `launcher` are arguments
     of Python there, before those that run `training.run`. It waits for a cluster that is away for
-    `reach_s` seconds."""
+    `reach_s` seconds; a machine that says nothing for `quiet_s` is asked whether it is there."""
 
     address: str
     launcher: tuple[str, ...] = ()
@@ -124,6 +123,7 @@ class FollowerOptions:
     devices: int = 1
     cache: str | None = None
     reach_s: float = REACH_S
+    quiet_s: float = QUIET_S
 
 
 class Follower:
@@ -234,7 +234,8 @@ class Follower:
 
         answers = self._actor.run.options(num_returns="streaming").remote(assignment)
         while True:
-            if not ray.wait([answers], timeout=QUIET_S)[0]:  # Ray itself may wait for ever
+            heard, _ = ray.wait([answers], timeout=self._options.quiet_s)
+            if not heard:  # Ray itself may wait for ever
                 ray.get(self._actor.ping.remote(), timeout=ANSWER_S)
                 continue
             if (answer := next(answers, None)) is None:

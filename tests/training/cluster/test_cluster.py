@@ -78,7 +78,8 @@ def on(nodes: Nodes, runs: int = 1, devices: int = 1) -> TrainingLimits:
 def scripted_on(nodes: Nodes, runs: int = 1, reach_s: float = PATIENCE_S) -> TrainingLimits:
     """Runs that are there in a moment (`scripted_run.py`)."""
     follower = (sys.executable, "-m", "training.cluster", "--address", nodes.address)
-    cache = ("--cache", str(nodes.cache), "--reach-s", str(reach_s))
+    waits = ("--reach-s", str(reach_s), "--quiet-s", "0.1")  # so it asks many times
+    cache = ("--cache", str(nodes.cache), *waits)
     launcher = (*follower, *cache, "--", SCRIPTED[1], str(nodes.cache.with_name("script.txt")))
     return TrainingLimits(
         runs=runs, launch=partial(TrainingProcess.launch, launcher=launcher, grace_s=10)
@@ -145,6 +146,7 @@ async def test_a_lost_node_costs_no_more_than_the_steps_since_the_last_saved(
     here = asyncio.create_task(trained_here(tmp_path / "here", base))
     doomed: list[subprocess.Popen[bytes]] = [await asyncio.to_thread(nodes.add, 1)]
     async with open_house(tmp_path / "there", base, on(nodes)) as house:
+        house.config = replace(house.config, save_every_s=0.2)  # 60 steps may take half a second
 
         async def lose(update: JobUpdate) -> None:
             if isinstance(update.event, Saved) and doomed:

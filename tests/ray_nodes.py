@@ -33,12 +33,14 @@ is_head = "gcs_address" not in given
 node = Node(RayParams(**given), head=is_head, shutdown_at_exit=False)
 print("started", flush=True)
 while not node.dead_processes():
-    if is_head:
-        known = node.get_gcs_client().get_all_node_info().values()
-        alive = sum(one.state == 0 for one in known)
-        with open(sys.argv[2], "w") as file:
-            file.write(str(alive))
     time.sleep(0.2)
+    if is_head:
+        try:
+            known = node.get_gcs_client().get_all_node_info().values()
+        except Exception:  # it is busy, or ends: Ray raises what its many parts do
+            continue
+        with open(sys.argv[2], "w") as file:
+            file.write(str(sum(one.state == 0 for one in known)))
 node.kill_all_processes(check_alive=False, allow_graceful=False)
 """
 """What `ray start --block` does, without the rest of Ray's command line, whose import takes longer
@@ -72,6 +74,7 @@ class Nodes:
         self._frozen: list[psutil.Process] = []
         self._temps = [tempfile.mkdtemp(prefix="ray-")]  # a socket's path must be short
         self._alive = str(root / "alive")
+        Path(self._alive).touch()
         token = root / "token"
         token.write_text(os.urandom(32).hex())
         token.chmod(0o600)

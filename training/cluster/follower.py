@@ -35,6 +35,7 @@ from training.cluster.messages import (
 )
 from training.cluster.outgoing import Outgoing
 from training.cluster.supervisor import REACH_S
+from training.cluster.unreceived import WITH_FILES
 from training.config import TrainingConfig
 from training.jobs.events import (
     Event,
@@ -244,6 +245,8 @@ class Follower:
             if isinstance(message, Ended):
                 return message.status
             self._receive(message)
+            if isinstance(message, WITH_FILES):
+                self._actor.received.remote()
 
     def _receive(self, message: Message) -> None:
         match message:

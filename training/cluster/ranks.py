@@ -20,6 +20,7 @@ from model.cluster.messages import ModelRef
 from model.cluster.versions import node_folder
 from training.cluster.home import RunHome
 from training.cluster.messages import Assignment, Ended, Line, Message, require_same_build
+from training.cluster.unreceived import Unreceived
 from training.jobs.events import Event, Failed, Lost, Saved, to_line
 from training.jobs.folder import LOG_FILE
 from training.jobs.launch import ControlWord
@@ -46,6 +47,7 @@ class RankedTrainer:
         self._cache = cache
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
         self._words: list[ControlWord] = []
+        self._unreceived = Unreceived()
         self._spoken = asyncio.Condition()
         self._over = asyncio.Event()
         self._failed = False
@@ -66,7 +68,7 @@ class RankedTrainer:
             getting = asyncio.create_task(self._messages.get())
             await asyncio.wait({fitting, getting}, return_when=asyncio.FIRST_COMPLETED)
             if getting.done():
-                yield getting.result()
+                yield self._unreceived.sent(getting.result())
             else:
                 getting.cancel()
         if fitting.exception() is not None:
@@ -117,6 +119,10 @@ class RankedTrainer:
         async with self._spoken:
             await self._spoken.wait_for(lambda: len(self._words) > after)
             return self._words[after:]
+
+    async def received(self) -> None:
+        """The follower has the files of the first message whose files it had not."""
+        self._unreceived.received()
 
     async def ping(self) -> None:
         """A sign of life."""

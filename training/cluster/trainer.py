@@ -20,6 +20,7 @@ from model.cluster.messages import ModelRef
 from model.cluster.versions import NodeModels, node_folder
 from training.cluster.home import RunHome
 from training.cluster.messages import Assignment, Ended, Line, Message, require_same_build
+from training.cluster.unreceived import Unreceived
 from training.jobs.events import Failed, to_line
 from training.jobs.launch import ControlWord, TrainingChild
 from training.jobs.process import TrainingProcess
@@ -36,6 +37,7 @@ class Trainer:
         self._log_format = log_format
         self._node = node_folder(cache)
         self._words: list[ControlWord] = []
+        self._unreceived = Unreceived()
         self._child: TrainingChild | None = None
         self._over = asyncio.Event()
         self._over.set()
@@ -57,7 +59,7 @@ class Trainer:
         try:
             async with in_thread(RunHome.open(assignment, self._node)) as home:
                 async for message in self._train(home, assignment):
-                    yield message
+                    yield self._unreceived.sent(message)
         except (ClusterError, OSError) as e:
             yield Line(to_line(Failed(hindrance(e), resumable=True)))
             yield Ended(1)
@@ -93,6 +95,10 @@ class Trainer:
         self._words.append(word)
         if self._child is not None:
             self._child.send(word)
+
+    async def received(self) -> None:
+        """The follower has the files of the first message whose files it had not."""
+        self._unreceived.received()
 
     async def ping(self) -> None:
         """A sign of life."""

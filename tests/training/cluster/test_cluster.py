@@ -169,6 +169,18 @@ async def test_a_lost_node_costs_no_more_than_the_steps_since_the_last_saved(
     assert TrainingConfig.load(Path(job.directory) / CONFIG_FILE).batch_size == 8, "not lowered"
 
 
+async def test_steps_that_are_saved_faster_than_they_travel_are_no_loss(
+    nodes: Nodes, tmp_path: Path, base: Path
+) -> None:
+    nodes.add(1)
+    async with open_house(tmp_path, base, on(nodes)) as house, house.manager:
+        house.config = replace(house.config, save_every_s=0.0)
+        done = await house.ended(await house.submit(min_steps=STEPS))
+    assert done.state is JobState.PROMOTED, done.detail
+    assert house.events(Lost) == []
+    assert len(house.events(Saved)) > 1
+
+
 async def test_jobs_of_two_servers_train_side_by_side_as_far_as_there_is_room(
     nodes: Nodes, tmp_path: Path, base: Path
 ) -> None:

@@ -40,9 +40,9 @@ class GatewayOptions:
     """Where the cluster is, and how many replicas there are to be. `cache` is a folder on each node
     (None: the user's cache). A replica that gives no sign of life for `silence_s` seconds is lost,
     the cluster after `gone_s`; a reply that was lost is begun again for `give_up_s`. A replica
-    supervises what `worker` makes, which takes the arguments
-    of a WorkerClient and is used like one (None: a WorkerClient). `keeps_running`: replicas that
-    run already are asked whatever they were given, and never ended."""
+    supervises what `worker` makes, which takes the arguments of a WorkerClient and is used like one
+    (None: a WorkerClient). `keeps_running`: replicas that run already are asked whatever they were
+    given, and never ended."""
 
     address: str
     scale: Scale = Scale()

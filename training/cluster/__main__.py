@@ -13,16 +13,14 @@ import signal
 import sys
 import threading
 
-from core.logging import configure_logging
 from training.cluster.supervisor import DRIVER, REACH_S, Supervisor
 from training.jobs.events import event_writer
-from training.jobs.process import LOG_FORMAT_VARIABLE
+from training.jobs.process import configure_child_logging
 
 
 def main(arguments: list[str]) -> int:
     """Follow a run to its end; the exit status is its own."""
-    as_json = os.environ.get(LOG_FORMAT_VARIABLE) == "json"
-    configure_logging("WARNING", "json" if as_json else "text")
+    configure_child_logging()
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--reach-s", type=float, default=REACH_S)
     reach_s = parser.parse_known_args(arguments)[0].reach_s

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TextIO
 
 from core.cluster.connection import ClusterError
-from core.logging import configure_logging
 from core.subprocesses import own_stdout
 from i18n.phrase import message_of, phrase
 from training.cluster.follower import QUIET_S, Follower, FollowerOptions, ForgottenError, Words
@@ -27,13 +26,12 @@ from training.cluster.supervisor import REACH_S, last_word
 from training.errors import TrainingError
 from training.jobs.events import Failed, event_writer
 from training.jobs.folder import latest_saved_step, lock_job
-from training.jobs.process import LOG_FORMAT_VARIABLE
+from training.jobs.process import configure_child_logging
 
 
 def main(arguments: list[str], out: TextIO) -> int | None:
     """Follow a run to its end; returns its exit status, or None if another driver has to."""
-    as_json = os.environ.get(LOG_FORMAT_VARIABLE) == "json"
-    configure_logging("WARNING", "json" if as_json else "text")
+    configure_child_logging()
     tell = event_writer(out)
     job, options = _parse(arguments)
     words = Words()

@@ -56,6 +56,7 @@ RETRY_S = 5.0
 PATIENCE_S = 5.0
 """After how long it is told that the run waits for room."""
 QUIET_S = 60.0
+"""After how long without a word the machine that trains is asked whether it is there."""
 ANSWER_S = 60.0
 """How long it may take to answer: it is busy."""
 FORGOTTEN_S = 20.0
@@ -116,7 +117,7 @@ class FollowerOptions:
     largest machine allow, and a graphics card if the cluster has any; `devices` processes share it.
     `cache` is a folder on each machine (None: the user's cache). `launcher` are arguments
     of Python there, before those that run `training.run`. It waits for a cluster that is away for
-    `reach_s` seconds; a machine that says nothing for `quiet_s` is asked whether it is there."""
+    `reach_s` seconds, and for a word of the machine that trains for `quiet_s` before it asks."""
 
     address: str
     launcher: tuple[str, ...] = ()

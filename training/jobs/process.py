@@ -7,13 +7,14 @@ a step checkpoint and ends too.
 
 from __future__ import annotations
 
+import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from core.logging import LogFormat
+from core.logging import LogFormat, configure_logging
 from core.subprocesses import child_environment, child_process, stop_process
 from training.jobs.events import Event, from_line
 from training.jobs.folder import LOG_FILE
@@ -30,6 +31,12 @@ without it, fine-tuning gpt2 peaks a fifth higher (mallopt(3), M_MMAP_THRESHOLD)
 
 LOG_FORMAT_VARIABLE = "LOG_FORMAT"
 """The variable that tells a run how its log is written (`core.logging.LogFormat`)."""
+
+
+def configure_child_logging() -> None:
+    """In a child that was launched here: log as its parent wants it."""
+    as_json = os.environ.get(LOG_FORMAT_VARIABLE) == "json"
+    configure_logging("WARNING", "json" if as_json else "text")
 
 
 def launcher_command(config: Path | None) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ database and knows nothing of Discord.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -20,12 +19,11 @@ from typing import Any
 import psutil
 import transformers
 
-from core.logging import configure_logging
 from core.subprocesses import lower_priority
 from training.errors import TrainingError
 from training.jobs.events import event_writer
 from training.jobs.folder import lock_job
-from training.jobs.process import LOG_FORMAT_VARIABLE
+from training.jobs.process import configure_child_logging
 from training.run.failure import failure_event
 from training.run.loop import Control, Emit, rank
 from training.run.train import train
@@ -63,8 +61,7 @@ def _process_began() -> float:
 
 
 def _configure_logging() -> None:
-    as_json = os.environ.get(LOG_FORMAT_VARIABLE) == "json"
-    configure_logging("WARNING", "json" if as_json else "text")
+    configure_child_logging()
     library_log: Any = transformers.utils.logging  # its functions have no types
     library_log.set_verbosity_error()
     library_log.disable_progress_bar()

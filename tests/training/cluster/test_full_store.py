@@ -41,9 +41,8 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
         put_built_tiny(nodes.cache)
         for name, value in nodes.environment.items():
             patch.setenv(name, value)
-        nodes.add(
-            2, object_store_memory=STORE_BYTES, _system_config=FULL_DISK
-        )  # for a replica and for a training
+        options = {"object_store_memory": STORE_BYTES, "_system_config": FULL_DISK}
+        nodes.add(2, **options)  # for a replica and for a training
         yield nodes
 
 

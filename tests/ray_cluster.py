@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from core.cluster.connection import PRIORITY
+from core.cluster.connection import NODE_SETTINGS
 from core.records import Message, Role
 from model.cluster.client import RayBackend
 from model.cluster.options import GIVE_UP_S, GatewayOptions, Scale
@@ -45,7 +45,7 @@ class RayCluster:
         self.temp = Path(tempfile.mkdtemp(prefix="ray-"))  # sockets want a short path
         (self.temp / "ray").mkdir()
         os.environ["RAY_TMPDIR"] = str(self.temp)  # the address of this one is nobody else's
-        os.environ |= PRIORITY
+        os.environ |= NODE_SETTINGS
         self._cluster = Cluster(
             initialize_head=True,
             head_node_args=dict(

@@ -20,7 +20,7 @@ from typing import IO, Any
 import psutil
 import pytest
 
-from core.cluster.connection import PRIORITY
+from core.cluster.connection import NODE_SETTINGS
 from tests.ports import free_port
 
 NODE = """
@@ -49,18 +49,20 @@ STORE_BYTES = 200_000_000
 END_S = 120.0
 """Seconds for a node to end that has lost its head."""
 TEST_SETTINGS = {
-    **PRIORITY,
+    **NODE_SETTINGS,
     "RAY_agent_register_timeout_ms": "300000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "60000",
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
+    "RAY_health_check_failure_threshold": "1",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
+    "RAY_raylet_liveness_self_check_interval_ms": "1000",
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_worker_prestart": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 """On a busy machine a node is slow, not lost; a killed one is noticed by its closed port. Nodes
-without a head end after 15 s, not after a minute. None starts processes for work that never
-comes."""
+without a head end after 5 s, and those whose head is another one after 1 s, neither after a minute.
+None starts processes for work that never comes."""
 
 
 class Nodes:
@@ -142,9 +144,10 @@ class Nodes:
             _send(signalled, family)
         node.wait()
 
-    def freeze(self) -> None:
-        """The network to all nodes is cut: connections stay open, and nothing comes any more."""
-        self._frozen = [one for node in self._nodes for one in _family(node)]
+    def freeze(self, *nodes: subprocess.Popen[bytes]) -> None:
+        """The network to these nodes, or to all, is cut: connections stay open, and nothing comes
+        any more."""
+        self._frozen = [one for node in nodes or self._nodes for one in _family(node)]
         _send(signal.SIGSTOP, self._frozen)
 
     def thaw(self) -> None:

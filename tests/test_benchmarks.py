@@ -77,9 +77,10 @@ def test_the_generation_benchmark_prints_one_object() -> None:
         assert result["memory_mb"] > 0
 
 
+@pytest.mark.first
 @pytest.mark.cluster
 def test_the_cluster_benchmark_prints_one_object() -> None:
-    result = run("cluster", "--short --replicas 2 --step 0.05 --parts pipe,scaling,killed,swap")
+    result = run("cluster", "--short --replicas 1 --step 0.05 --parts pipe,scaling,killed,swap")
     assert set(result["first_ms"]) == {"pipe", "ray"}
     assert all(ms > 0 for ms in result["first_ms"].values())
     assert set(result["scaling"]) == {"1", "2"}

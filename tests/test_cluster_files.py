@@ -15,7 +15,7 @@ import yaml
 
 from bot.app import ANNOUNCE_TIMEOUT_S, DRAIN_TIMEOUT_S
 from bot.settings import Settings
-from core.cluster.connection import PRIORITY
+from core.cluster.connection import NODE_SETTINGS
 from model.cluster import application
 from training.jobs.manager import STOP_TIMEOUT_S
 from training.jobs.process import KILL_TIMEOUT_S
@@ -136,7 +136,7 @@ def test_there_is_one_bot_a_node_without_processors_with_the_name_of_the_head() 
 
 def test_settings_in_the_files_are_settings_of_the_bot() -> None:
     ours = {name.upper() for name in Settings.model_fields}
-    others = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED", *PRIORITY}
+    others = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED", *NODE_SETTINGS}
     in_compose = {name for service in SERVICES.values() for name in service["environment"]}
     env = pod(MANIFESTS["Deployment"]["spec"])["containers"][0]["env"]
     assert in_compose | {one["name"] for one in env} <= ours | others

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from benchmarks.cluster.asking import ask
-from core.cluster.connection import PRIORITY
+from core.cluster.connection import NODE_SETTINGS
 from core.subprocesses import PROJECT_ROOT
 from model.cluster.client import RayBackend
 from model.cluster.options import GatewayOptions, Scale
@@ -84,7 +84,7 @@ async def local_cluster(
     should."""
     folder = Path(tempfile.mkdtemp(prefix="g2b-"))  # short: Ray's sockets lie in it
     os.environ |= {
-        **PRIORITY,
+        **NODE_SETTINGS,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": TOKEN,
         "PYTHONPATH": str(PROJECT_ROOT),
@@ -99,8 +99,14 @@ async def local_cluster(
         head_node_args={
             "num_cpus": 0,
             "include_dashboard": False,
+            "include_log_monitor": False,
+            "no_monitor": True,
             "object_store_memory": OBJECT_STORE_BYTES,
             "temp_dir": str(folder / "ray"),
+            "_system_config": {  # no processes for work that never comes
+                "prestart_worker_first_driver": False,
+                "enable_worker_prestart": False,
+            },
         },
     )
     try:

@@ -33,9 +33,13 @@ MODE_VARIABLE = "RAY_AUTH_MODE"
 same, its answers are refused here, and requests wait for ever."""
 TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 """Where Ray looks for the token before it opens the user's file."""
-PRIORITY = {"RAY_worker_niceness": "0"}
-"""For a node: Ray gives its workers a low priority. Replies deserve the usual one, so that they go
-before a training on the same node, which lowers its own."""
+NODE_SETTINGS = {
+    "RAY_worker_niceness": "0",
+    "RAY_raylet_liveness_self_check_interval_ms": "5000",
+}
+"""For a node. Ray gives its workers a low priority: replies deserve the usual one, so that they go
+before a training on the same node, which lowers its own. And a node asks once a minute only whether
+its head still knows it, so one that a new head does not know would be of no use for as long."""
 CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 """A question that every head answers."""
 REACH_TIMEOUT_S = 5.0

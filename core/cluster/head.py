@@ -11,7 +11,7 @@ from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from core.cluster.connection import PRIORITY, ClusterError, has_token, token_file
+from core.cluster.connection import NODE_SETTINGS, ClusterError, has_token, token_file
 from core.cluster.room import look
 from core.subprocesses import child_environment, child_process
 from i18n.phrase import phrase
@@ -50,7 +50,7 @@ async def running_head(cpus: int, port: int) -> AsyncIterator[tuple[str, Process
         *("--include-dashboard=false", "--disable-usage-stats"),
     ]
     environment = child_environment() | {
-        **PRIORITY,
+        **NODE_SETTINGS,
         "RAY_AUTH_MODE": "token",
         "RAY_raylet_start_wait_time_s": "120",  # a busy machine is no broken one
     }

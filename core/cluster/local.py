@@ -18,7 +18,7 @@ from typing import TextIO
 from core.cluster.connection import (
     LOCAL,
     NO_RAY,
-    PRIORITY,
+    NODE_SETTINGS,
     ClusterError,
     connect,
     disconnect,
@@ -69,7 +69,7 @@ async def running_cluster(address: str) -> AsyncIterator[str]:
 def main() -> None:
     """Start a cluster, tell its address, and end it with stdin."""
     out = own_stdout()
-    os.environ |= PRIORITY
+    os.environ |= NODE_SETTINGS
     try:
         cluster = connect(LOCAL, object_store_memory=OBJECT_STORE_BYTES)
     except ClusterError as e:

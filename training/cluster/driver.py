@@ -21,7 +21,14 @@ from typing import TextIO
 from core.cluster.connection import ClusterError
 from core.subprocesses import own_stdout
 from i18n.phrase import message_of, phrase
-from training.cluster.follower import QUIET_S, Follower, FollowerOptions, ForgottenError, Words
+from training.cluster.follower import (
+    ANSWER_S,
+    QUIET_S,
+    Follower,
+    FollowerOptions,
+    ForgottenError,
+    Words,
+)
 from training.cluster.supervisor import REACH_S, last_word
 from training.errors import TrainingError
 from training.jobs.events import Failed, event_writer
@@ -68,6 +75,7 @@ def _parse(arguments: list[str]) -> tuple[Path, FollowerOptions]:
     parser.add_argument("--cache")
     parser.add_argument("--reach-s", type=float, default=REACH_S)
     parser.add_argument("--quiet-s", type=float, default=QUIET_S)
+    parser.add_argument("--answer-s", type=float, default=ANSWER_S)
     parser.add_argument("run", nargs="+")
     found = vars(parser.parse_args(arguments))
     *launcher, _, _, job = found.pop("run")

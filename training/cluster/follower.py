@@ -117,7 +117,8 @@ class FollowerOptions:
     largest machine allow, and a graphics card if the cluster has any; `devices` processes share it.
     `cache` is a folder on each machine (None: the user's cache). `launcher` are arguments
     of Python there, before those that run `training.run`. It waits for a cluster that is away for
-    `reach_s` seconds, and for a word of the machine that trains for `quiet_s` before it asks."""
+    `reach_s` seconds, for a word of the machine that trains for `quiet_s` before it asks, and for
+    its answer for `answer_s` before it is given up."""
 
     address: str
     launcher: tuple[str, ...] = ()
@@ -126,6 +127,7 @@ class FollowerOptions:
     cache: str | None = None
     reach_s: float = REACH_S
     quiet_s: float = QUIET_S
+    answer_s: float = ANSWER_S
 
 
 class Follower:
@@ -238,11 +240,11 @@ class Follower:
         while True:
             heard, _ = ray.wait([answers], timeout=self._options.quiet_s)
             if not heard:  # Ray itself may wait for ever
-                ray.get(self._actor.ping.remote(), timeout=ANSWER_S)
+                ray.get(self._actor.ping.remote(), timeout=self._options.answer_s)
                 continue
             if (answer := next(answers, None)) is None:
                 return 1  # it always says how it ended
-            message: Message = ray.get(answer, timeout=ANSWER_S)
+            message: Message = ray.get(answer, timeout=self._options.answer_s)
             if isinstance(message, Ended):
                 return message.status
             self._receive(message)

@@ -75,11 +75,13 @@ def on(nodes: Nodes, runs: int = 1, devices: int = 1) -> TrainingLimits:
     return TrainingLimits(runs=runs, launch=launch)
 
 
-def scripted_on(nodes: Nodes, runs: int = 1, reach_s: float = PATIENCE_S) -> TrainingLimits:
+def scripted_on(
+    nodes: Nodes, runs: int = 1, reach_s: float = PATIENCE_S, answer_s: float = PATIENCE_S
+) -> TrainingLimits:
     """Runs that are there in a moment (`scripted_run.py`)."""
     follower = (sys.executable, "-m", "training.cluster", "--address", nodes.address)
     waits = ("--reach-s", str(reach_s), "--quiet-s", "0.1")  # so it asks many times
-    cache = ("--cache", str(nodes.cache), *waits)
+    cache = ("--cache", str(nodes.cache), *waits, "--answer-s", str(answer_s))
     launcher = (*follower, *cache, "--", SCRIPTED[1], str(nodes.cache.with_name("script.txt")))
     return TrainingLimits(
         runs=runs, launch=partial(TrainingProcess.launch, launcher=launcher, grace_s=10)
@@ -140,6 +142,7 @@ async def test_a_job_on_a_cluster_is_as_one_here(nodes: Nodes, tmp_path: Path, b
     assert stored.base == str(base), "the job itself names this machine's folders"
 
 
+@pytest.mark.first
 async def test_a_lost_node_costs_no_more_than_the_steps_since_the_last_saved(
     nodes: Nodes, tmp_path: Path, base: Path
 ) -> None:
@@ -310,6 +313,27 @@ async def test_a_job_survives_the_head(nodes: Nodes, tmp_path: Path, base: Path)
     begun = [one.resumed_from for one in house.events(Started) if isinstance(one, Started)]
     assert begun == [0, 1, 2]
     verify(house.promoted[0])
+
+
+async def test_a_machine_that_says_nothing_any_more_is_given_up(
+    nodes: Nodes, tmp_path: Path, base: Path
+) -> None:
+    """Long before the cluster itself does."""
+    cut = nodes.add(1)
+    async with open_house(tmp_path, base, scripted_on(nodes, answer_s=5.0)) as house:
+        house.script("save", "finish")
+
+        async def lose(update: JobUpdate) -> None:
+            if isinstance(update.event, Saved):
+                await asyncio.to_thread(nodes.freeze, cut)
+                await asyncio.to_thread(nodes.add, 1)
+
+        house.on_event = lose
+        async with house.manager:
+            done = await house.ended(await house.submit())
+    assert done.state is JobState.PROMOTED, done.detail
+    assert house.events(Lost) == [Lost()]
+    assert [one.resumed_from for one in house.events(Started) if isinstance(one, Started)] == [0, 1]
 
 
 def _folders(root: Path) -> list[Path]:

@@ -164,7 +164,7 @@ ELSEWHERE = {
     "pip install uv": CI,
     "pytest": CI,
     "pytest -m slow": CI,
-    "pytest -n 0 -m cluster": CI,
+    "pytest -n 3 --dist loadfile --no-loadscope-reorder -m cluster": CI,
     "ruff check .": CI,
     "ruff format --check .": CI,
     "mypy": CI,

@@ -8,7 +8,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ REFERENCE_SEEDS = 24
 @dataclass(frozen=True, slots=True)
 class Effort:
     """`rounds` of replies against the pipe, of `tiny` and of a model of the size `large`; `seconds`
-    of each load; replies of `new_tokens`."""
+    of each load; replies of `new_tokens`; real models run with `settings`."""
 
     rounds: int = 30
     seconds: float = 15.0
@@ -46,12 +46,19 @@ class Effort:
     replicas: Sequence[int] = (1, 4, 16)
     real_replicas: Sequence[int] = (1, 2)
     large: str | None = "gpt2"
+    settings: WorkerSettings = ONE_THREAD
 
 
 SHORT = Effort(
-    rounds=2, seconds=3.0, new_tokens=12, replicas=(1, 2), real_replicas=(1,), large=None
+    rounds=2,
+    seconds=3.0,
+    new_tokens=12,
+    replicas=(1, 2),
+    real_replicas=(1,),
+    large=None,
+    settings=replace(ONE_THREAD, precision="fp32"),
 )
-"""To see that all of it runs."""
+"""To see that all of it runs, with nothing to be fitted to int8."""
 
 
 # --- against the pipe ----------------------------------------------------------------------------
@@ -61,8 +68,8 @@ async def against_the_pipe(effort: Effort, folder: Path, say: Say) -> dict[str, 
     """The same replies through the pipe and through the cluster, in turns: `tiny` shows what the
     way costs, a model of gpt2's size what that means to a reply."""
     async with (
-        WorkerClient(ONE_THREAD) as pipe,
-        local_cluster(1, ONE_THREAD) as ray,
+        WorkerClient(effort.settings) as pipe,
+        local_cluster(1, effort.settings) as ray,
     ):
         backends = {"pipe": pipe, "ray": ray.backend}
         found = await _in_turns(backends, TINY, effort, say)
@@ -140,7 +147,7 @@ async def real_scaling(effort: Effort, say: Say) -> dict[str, Any]:
     figures = {}
     for replicas in effort.real_replicas:
         say(f"{replicas} replicas of tiny ...")
-        async with local_cluster(replicas, ONE_THREAD) as ray:
+        async with local_cluster(replicas, effort.settings) as ray:
             found = await _loaded(ray.backend, 8 * replicas, effort)
             figures[str(replicas)] = found["replies_s"]
     return {"tiny_replies_s": figures}
@@ -234,7 +241,7 @@ async def swap(effort: Effort, replicas: int, folder: Path, say: Say) -> dict[st
     say(f"other weights on {replicas} replicas under load ...")
     model = folder / "changing"
     shutil.copytree(TINY, model)
-    async with local_cluster(replicas, ONE_THREAD) as cluster:
+    async with local_cluster(replicas, effort.settings) as cluster:
         ray = cluster.backend
         await ray.load(str(model))
         old = await _texts(ray, str(model), effort.new_tokens)

@@ -186,6 +186,17 @@ class Replica:
         if missing := await self._receive(request.model, request.shipments):
             events.put_nowait(NotHere(missing))
             return
+        try:
+            await self._pass_on(request, events)
+        except LoadFailed:  # another worker had it in memory, and the disk has it no more
+            if missing := await asyncio.to_thread(self._models.missing, request.model):
+                events.put_nowait(NotHere(missing))
+                return
+            # Nothing is missing now: another replica of this node was sent it meanwhile.
+            await self._pass_on(request, events)
+
+    async def _pass_on(self, request: ReplyRequest, events: asyncio.Queue[ReplicaEvent]) -> None:
+        """The worker's events of a reply. Raises LoadFailed before there is any text."""
         source = await self._source(request.model)
         pieces = self._worker.generate(
             source,
@@ -194,19 +205,13 @@ class Replica:
             channel=request.channel,
             scope=request.scope,
         )
-        try:
-            async with aclosing(pieces):
-                async for piece in pieces:
-                    if request.key not in self._active:  # it was told to end before it had a number
-                        self._worker.abort(piece.request_id)
-                    else:
-                        self._active[request.key] = piece.request_id
-                    events.put_nowait(piece)
-        except LoadFailed:  # another worker had it in memory, and the disk has it no more
-            missing = await asyncio.to_thread(self._models.missing, request.model)
-            if not missing:
-                raise
-            events.put_nowait(NotHere(missing))
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if request.key not in self._active:  # it was told to end before it had a number
+                    self._worker.abort(piece.request_id)
+                else:
+                    self._active[request.key] = piece.request_id
+                events.put_nowait(piece)
 
     async def abort(self, key: str) -> None:
         """End a reply where it is, if it is made here."""

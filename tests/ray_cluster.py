@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.cluster.clusters import LEAN_HEAD
 from core.cluster.connection import NODE_SETTINGS
 from core.records import Message, Role
 from model.cluster.client import RayBackend
@@ -49,16 +50,9 @@ class RayCluster:
         self._cluster = Cluster(
             initialize_head=True,
             head_node_args=dict(
-                num_cpus=0,
+                LEAN_HEAD,
                 object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                include_log_monitor=False,
-                no_monitor=True,
                 temp_dir=str(self.temp / "ray"),
-                _system_config={  # no processes for work that never comes
-                    "prestart_worker_first_driver": False,
-                    "enable_worker_prestart": False,
-                },
             ),
         )
         built(EMBEDDED_FOLDER)

@@ -142,6 +142,14 @@ def test_settings_in_the_files_are_settings_of_the_bot() -> None:
     assert in_compose | {one["name"] for one in env} <= ours | others
 
 
+def test_nodes_have_the_settings_of_nodes() -> None:
+    cluster = MANIFESTS["RayService"]["spec"]["rayClusterConfig"]
+    containers = [pod(one)["containers"][0] for one in cluster["workerGroupSpecs"]]
+    nodes = [{one["name"]: one["value"] for one in container["env"]} for container in containers]
+    for environment in (SERVICES["node"]["environment"], *nodes):
+        assert NODE_SETTINGS.items() <= environment.items()
+
+
 # --- Ray's command line --------------------------------------------------------------------------
 
 

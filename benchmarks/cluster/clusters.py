@@ -29,6 +29,14 @@ from model.settings import WorkerSettings
 OBJECT_STORE_BYTES = 200_000_000
 TOKEN = secrets.token_hex(32)
 """One for all clusters: Ray reads it once in a process."""
+LEAN_HEAD = {
+    "num_cpus": 0,
+    "include_dashboard": False,
+    "include_log_monitor": False,
+    "no_monitor": True,
+    "_system_config": {"prestart_worker_first_driver": False, "enable_worker_prestart": False},
+}
+"""A head that only coordinates; its cluster has no processes for work that never comes."""
 START_TIMEOUT_S = 240.0
 """Seconds for all replicas to run: here they share a machine."""
 
@@ -97,16 +105,9 @@ async def local_cluster(
     cluster = Cluster(
         initialize_head=True,
         head_node_args={
-            "num_cpus": 0,
-            "include_dashboard": False,
-            "include_log_monitor": False,
-            "no_monitor": True,
+            **LEAN_HEAD,
             "object_store_memory": OBJECT_STORE_BYTES,
             "temp_dir": str(folder / "ray"),
-            "_system_config": {  # no processes for work that never comes
-                "prestart_worker_first_driver": False,
-                "enable_worker_prestart": False,
-            },
         },
     )
     try:

@@ -80,12 +80,14 @@ class ForgottenError(Exception):
 @dataclass(slots=True)
 class Words:
     """What the bot says to the run, through stdin. Before a machine has taken the run there is
-    nobody to listen: `pause` then means that nothing is to begin."""
+    nobody to listen: `pause` then means that nothing is to begin.
+
+    Each time all is said that was said so far: calls of an actor may overtake each other."""
 
     left: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _said: list[str] = field(default_factory=list)
-    _say: Callable[[str], object] | None = None
+    _say: Callable[[list[str]], object] | None = None
 
     def listen(self) -> None:
         """Read stdin to its end."""
@@ -94,20 +96,20 @@ class Words:
 
     def pass_on(self, word: str) -> None:
         with self._lock:
-            if self._say is not None:
-                self._say(word)
-            elif word == "pause":
+            if self._say is None and word == "pause":
                 self.left.set()
-            else:
-                self._said.append(word)
+                return
+            self._said.append(word)
+            if self._say is not None:
+                self._say(list(self._said))
 
-    def connect(self, say: Callable[[str], object]) -> None:
+    def connect(self, say: Callable[[list[str]], object]) -> None:
         """From now on there is somebody to listen. Raises LeftError: it is too late."""
         with self._lock:
             if self.left.is_set():
                 raise LeftError
-            for word in self._said:
-                say(word)
+            if self._said:
+                say(list(self._said))
             self._say = say
 
 

@@ -108,10 +108,11 @@ class RankedTrainer:
             self._failed = True
             self._messages.put_nowait(Line(to_line(event)))
 
-    async def say(self, word: ControlWord) -> None:
-        """Say something to the run, now or once it is there."""
+    async def say(self, words: Sequence[ControlWord]) -> None:
+        """Say something to the run, now or once it is there: all so far, of which it hears what is
+        new."""
         async with self._spoken:
-            self._words.append(word)
+            self._words += words[len(self._words) :]
             self._spoken.notify_all()
 
     async def words(self, after: int) -> list[ControlWord]:

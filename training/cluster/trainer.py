@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 
 from core.cluster.connection import ClusterError
@@ -90,11 +90,13 @@ class Trainer:
         launcher = (*keeper, str(home.folder), sys.executable, *assignment.launcher)
         return TrainingProcess.launch(home.job, launcher, self._log_format)
 
-    async def say(self, word: ControlWord) -> None:
-        """Say something to the run, now or once it is there."""
-        self._words.append(word)
-        if self._child is not None:
-            self._child.send(word)
+    async def say(self, words: Sequence[ControlWord]) -> None:
+        """Say something to the run, now or once it is there: all so far, of which it hears what is
+        new."""
+        for word in words[len(self._words) :]:
+            self._words.append(word)
+            if self._child is not None:
+                self._child.send(word)
 
     async def received(self) -> None:
         """The follower has the files of the first message whose files it had not."""

@@ -12,6 +12,7 @@ from tests.model_folders import make_model_folder
 from training.cluster import follower
 from training.cluster.follower import Follower, FollowerOptions, LeftError, Words
 from training.cluster.messages import build_id, require_same_build
+from training.cluster.ranks import RankedTrainer
 from training.config import TrainingConfig
 from training.jobs.events import Event, Paused, Waiting
 
@@ -68,12 +69,20 @@ def test_a_cluster_that_stays_away_is_given_up(job: Path, monkeypatch: pytest.Mo
 
 
 def test_words_wait_until_somebody_listens() -> None:
-    words, heard = Words(), list[str]()
+    words, heard = Words(), list[list[str]]()
     words.pass_on("hold")
     words.connect(heard.append)
     words.pass_on("go")
     words.pass_on("pause")
-    assert heard == ["hold", "go", "pause"]
+    assert heard == [["hold"], ["hold", "go"], ["hold", "go", "pause"]]
+
+
+async def test_words_that_overtake_each_other_are_heard_once_and_in_order() -> None:
+    actor = RankedTrainer(2, 1.0, 0.0, "text", None)
+    await actor.say(["hold", "go"])
+    await actor.say(["hold"])
+    await actor.say(["hold", "go", "pause"])
+    assert await actor.words(0) == ["hold", "go", "pause"]
 
 
 def test_a_pause_before_that_is_the_end() -> None:

@@ -1,16 +1,22 @@
-"""How sensible a model's small talk is, by blind rating.
+"""How sensible a model's small talk is: by blind rating, and by its loss on talk that it never saw.
 
     python -m benchmarks.talk --language ja --models model/tiny_ja OTHER --sheet sheet.csv
 
 asks each model (a folder) the everyday messages of `benchmarks/talk_messages`, `--draws` times
 each, sampled as the bot samples, and writes the replies in random order without the names of the
-models. A person gives each a rating from 0 (makes no sense) to 2 (right), then
+models. It prints how varied the replies of each are (the share of distinct n-grams: Li et al. 2016,
+arXiv:1510.03055; of words, in Japanese of letters), and how many nobody can read or repeat
+themselves. A person gives each a rating from 0 (makes no sense) to 2 (right), then
 
     python -m benchmarks.talk --rated sheet.csv
 
 prints the mean of each model, with a 95 % interval over the messages. The messages were written by
-somebody who had not seen the training data. The temperature of `tiny` was chosen by the English
-ones.
+somebody who had not seen the training data.
+
+    python -m benchmarks.talk --language ja --models model/tiny_ja --data FILES
+
+prints the loss in nats a character, the ends of turns included, on the conversations of each corpus
+that `training.tools.tiny` held out of its `--data`: the same files in the same order.
 """
 
 from __future__ import annotations
@@ -22,19 +28,22 @@ import json
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from bot.settings import Settings, sampling_params
-from core.records import Message, Role
+from core.records import Conversation, Message, Role
+from i18n.catalogue import JAPANESE
+from model.chat_template import REPLACEMENT_CHAR
 from model.registry import ModelOption, model_options
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from model.worker.messages import Finished
+from training.run.gate.scripts import scripts_in
 
 MESSAGES = Path(__file__).with_name("talk_messages")
 COLUMNS = ("number", "message", "reply", "rating")
@@ -53,16 +62,44 @@ def main() -> int:
     parser.add_argument("--sampling", default="{}", help='JSON, such as {"temperature": 0.5}')
     parser.add_argument("--sheet", type=Path, help="CSV file to write, for whoever rates")
     parser.add_argument("--rated", type=Path, help="the sheet with its ratings")
+    parser.add_argument("--data", type=Path, nargs="+", help="what `training.tools.tiny` was given")
     options = parser.parse_args()
     if options.rated:
         for model, line in summary(options.rated).items():
             print(f"{model}: {line}")
-    elif options.sheet and options.models:
-        sampling = json.loads(options.sampling)
-        write_sheet(options.sheet, options.models, options.language, options.draws, **sampling)
+    elif options.models and (options.sheet or options.data):
+        if options.data:
+            print_losses(options.models, options.language, options.data)
+        if options.sheet:
+            sampling = json.loads(options.sampling)
+            write_sheet(options.sheet, options.models, options.language, options.draws, **sampling)
     else:
-        parser.error("give --models and --sheet, or --rated")
+        parser.error("give --models with --sheet or --data, or --rated")
     return 0
+
+
+def print_losses(models: Sequence[Path], language: str, data: Sequence[Path]) -> None:
+    """Print each model's loss on what was held out of each corpus."""
+    from training.tools import tiny
+
+    seed = tiny.RECIPES[language].config.seed
+    held_out = tiny.hold_out(tiny.read_corpora(language, data), random.Random(seed))
+    for model in models:
+        losses = _losses(model, held_out)
+        figures = ", ".join(f"{corpus} {loss:.3f}" for corpus, loss in losses.items())
+        print(f"{model}: nats a character: {figures}")
+
+
+def _losses(model: Path, held_out: Mapping[str, Sequence[Conversation]]) -> dict[str, float]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from training.run.measures import nats_per_character
+
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        model, trust_remote_code=False, dtype="float32"
+    )
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    return {name: nats_per_character(loaded, tokenizer, one) for name, one in held_out.items()}
 
 
 def write_sheet(
@@ -79,6 +116,8 @@ def write_sheet(
         for model in models
         for row in asyncio.run(_ask(model.absolute(), messages, draws, sampling))
     ]
+    for model, replies in replies_of(rows).items():
+        print(f"{model}: {variety(replies, language)}")
     random.Random(0).shuffle(rows)
     with sheet.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -116,6 +155,47 @@ async def _ask(
                 assert isinstance(end, Finished)
                 rows.append((source, text, end.text.strip()))
     return rows
+
+
+def replies_of(rows: Iterable[tuple[str, str, str]]) -> dict[str, list[tuple[str, str]]]:
+    """The messages and the replies to them by model."""
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for model, message, reply in rows:
+        found[model].append((message, reply))
+    return found
+
+
+def variety(replies: Sequence[tuple[str, str]], language: str) -> str:
+    """How varied replies to messages are, and how many are unreadable or repeat themselves."""
+    units = [list(reply) if language == JAPANESE else reply.lower().split() for _, reply in replies]
+    shares = (f"distinct-{n} {distinct(units, n):.2f}" for n in (1, 2))
+    unreadable = sum(map(is_unreadable, *zip(*replies, strict=True)))
+    repeats = sum(map(repeats_itself, units))
+    return (
+        f"{', '.join(shares)}; of {len(replies)} replies {unreadable} unreadable, "
+        f"{repeats} repeat themselves"
+    )
+
+
+def distinct(texts: Sequence[Sequence[str]], n: int) -> float:
+    """The share of all n-grams that are distinct."""
+    grams = [tuple(units[at : at + n]) for units in texts for at in range(len(units) - n + 1)]
+    return len(set(grams)) / max(1, len(grams))
+
+
+def is_unreadable(message: str, reply: str) -> bool:
+    """Whether it is empty, has half a character, or letters that neither the message has nor
+    everybody reads."""
+    return not reply or REPLACEMENT_CHAR in reply or not scripts_in(reply) <= scripts_in(message)
+
+
+def repeats_itself(units: Sequence[str]) -> bool:
+    """Whether the same three units or more stand twice in a row."""
+    return any(
+        units[at : at + size] == units[at + size : at + 2 * size]
+        for size in range(3, len(units) // 2 + 1)
+        for at in range(len(units) - 2 * size + 1)
+    )
 
 
 def summary(sheet: Path) -> dict[str, str]:

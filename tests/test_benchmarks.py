@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -243,6 +244,58 @@ def test_a_bomb_is_measured() -> None:
     assert result["outcome"] == "0 pairs, 15,000 wrong rows"
     assert result["seconds"] > 0
     assert result["file_mb"] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("replies", "language", "printed"),
+    [
+        ([("hi", "so so"), ("hi", "so it is")], "en", "distinct-1 0.60, distinct-2 1.00"),
+        ([("やあ", "はいはい")], "ja", "distinct-1 0.50, distinct-2 0.67"),
+    ],
+)
+def test_how_varied_replies_are(
+    replies: list[tuple[str, str]], language: str, printed: str
+) -> None:
+    faults = f"of {len(replies)} replies 0 unreadable, 0 repeat themselves"
+    assert talk.variety(replies, language) == f"{printed}; {faults}"
+
+
+@pytest.mark.parametrize(
+    ("message", "reply", "unreadable"),
+    [
+        ("hello 👋", "Hello! 😀", False),
+        ("hello", "蓊ぁ彁", True),
+        ("hello", "Hell\ufffd", True),
+        ("hello", "", True),
+        ("こんにちは", "カレーです。GPT-2です。", False),
+        ("привет", "Привет!", False),
+    ],
+)
+def test_what_nobody_can_read(message: str, reply: str, unreadable: bool) -> None:
+    assert talk.is_unreadable(message, reply) is unreadable
+
+
+def test_what_repeats_itself() -> None:
+    assert talk.repeats_itself(list("猫さん猫さんが来た"))
+    assert not talk.repeats_itself(list("いえいえ、はいはい"))
+    assert talk.repeats_itself(["so", "it", "is", "so", "it", "is"])
+
+
+@pytest.mark.slow
+def test_the_loss_of_talk_is_by_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a large corpus some is held out; a small one has nothing to spare."""
+    talks = [[f"元気ですか{n}", "はい、元気です。"] for n in range(1100)]
+    for name, some in (("large", talks), ("small", talks[:900])):
+        messages = (
+            [{"role": "user", "content": one}, {"role": "assistant", "content": two}]
+            for one, two in some
+        )
+        lines = (json.dumps({"messages": both}) for both in messages)
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    folder = ROOT / "model" / "tiny_ja"
+    talk.print_losses([folder], "ja", [tmp_path / "large.jsonl", tmp_path / "small.jsonl"])
+    printed = capsys.readouterr().out
+    assert re.fullmatch(rf"{folder}: nats a character: large \d\.\d{{3}}\n", printed)
 
 
 def test_small_talk_is_rated_blind(tmp_path: Path) -> None:

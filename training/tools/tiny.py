@@ -144,26 +144,42 @@ def main() -> int:
 def write_data(job: Path, recipe: Recipe, data: Sequence[Path]) -> None:
     """Write `dataset.jsonl`, shuffled, and `held_out.jsonl`."""
     language, rng = recipe.config.language, random.Random(recipe.config.seed)
-    small: list[Conversation] = []
+    corpora_read = read_corpora(language, data)
+    held_out = hold_out(corpora_read, rng)
+    train = [turns for corpus in corpora_read.values() for turns in corpus]
     if language == ENGLISH:
-        corpora_read = [list(corpora.chitchat()), *map(list, map(corpora.self_dialogue, data))]
-        small = list(corpora.chatterbot()) * CHATTERBOT_COPIES
-    else:
-        corpora_read = [list(corpora.json_lines(path)) for path in data]
-    held_out: list[Conversation] = []
-    train: list[Conversation] = []
-    for conversations in corpora_read:
-        rng.shuffle(conversations)
-        kept_aside = HELD_OUT_PER_CORPUS if len(conversations) >= LARGE_CORPUS else 0
-        held_out += conversations[:kept_aside]
-        train += conversations[kept_aside:]
-    train += small
+        train += list(corpora.chatterbot()) * CHATTERBOT_COPIES
     train += own_talks(recipe, recipe.starter_copies, TALKS_PER_SITUATION, rng)
     if language == JAPANESE:
         train = [as_typed(turns, rng) for turns in train]
     rng.shuffle(train)
-    _write(job / "held_out.jsonl", held_out)
+    _write(job / "held_out.jsonl", [turns for corpus in held_out.values() for turns in corpus])
     _write(job / "dataset.jsonl", train)
+
+
+def read_corpora(language: str, data: Sequence[Path]) -> dict[str, list[Conversation]]:
+    """The conversations of the files, and of `chitchat-dataset` in English, by their names."""
+    if language == JAPANESE:
+        return {_name(path): list(corpora.json_lines(path)) for path in data}
+    packaged = {"chitchat-dataset": list(corpora.chitchat())}
+    return packaged | {_name(path): list(corpora.self_dialogue(path)) for path in data}
+
+
+def _name(path: Path) -> str:
+    return path.name.split(".")[0]
+
+
+def hold_out(
+    corpora_read: dict[str, list[Conversation]], rng: random.Random
+) -> dict[str, list[Conversation]]:
+    """Shuffle the corpora, and take out of each large one what is never trained on."""
+    held_out = {}
+    for name, conversations in corpora_read.items():
+        rng.shuffle(conversations)
+        if len(conversations) >= LARGE_CORPUS:
+            held_out[name] = conversations[:HELD_OUT_PER_CORPUS]
+            del conversations[:HELD_OUT_PER_CORPUS]
+    return held_out
 
 
 def write_finish(finish: Path, job: Path, recipe: Recipe, epochs: float) -> None:

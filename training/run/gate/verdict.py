@@ -20,6 +20,7 @@ from i18n.phrase import Phrase, join_phrases, phrase, phrases
 from model.chat_template import REPLACEMENT_CHAR
 from training.run.gate.questions import Question, Way
 from training.run.gate.sampling import Reply
+from training.run.gate.scripts import scripts_in
 from training.run.mixing import normalized_question
 
 MAX_UNREADABLE = 1
@@ -35,9 +36,6 @@ MIN_KNOWN_SHARE = 2 / 3
 OWN_SCRIPT_SHARE = 1 / 4
 """Of the base's replies that use a script, from which on it is a script of the base: a few letters
 that it hit by accident do not make it one."""
-JAPANESE_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "IDEOGRAPHIC")
-READ_BY_ALL = frozenset({"LATIN", "MODIFIER", "MICRO", "FEMININE", "MASCULINE"})
-"""Beginnings of the Unicode names of letters that are used beside every script."""
 
 
 class Fault(IntEnum):
@@ -122,7 +120,7 @@ def excuse(
     """The faults without those that the base has as well; `base`: its replies by the number of the
     question."""
     answers = _Answers(taught, facts=facts)
-    used = Counter(one for reply in base.values() for one in _scripts(reply.text))
+    used = Counter(one for reply in base.values() for one in scripts_in(reply.text))
     own = {one for one, times in used.items() if times >= OWN_SCRIPT_SHARE * len(base)}
 
     def is_as_before(number: int, fault: Fault) -> bool:
@@ -134,7 +132,7 @@ def excuse(
         if not _is_text(said):
             return not _is_text(reply)
         question = asked[number].question
-        return _scripts(said.text) <= answers.scripts_of(question) | own | _scripts(reply.text)
+        return scripts_in(said.text) <= answers.scripts_of(question) | own | scripts_in(reply.text)
 
     return {n: fault for n, fault in faults.items() if not is_as_before(n, fault)}
 
@@ -251,7 +249,7 @@ class _Answers:
             return None if self._is_right(one) else unknown
         if self.given_in(one.reply):
             return Fault.NEAR if way is Way.NEAR else Fault.LEAK
-        is_foreign = _scripts(one.reply.text) - self.scripts_of(one.question)
+        is_foreign = scripts_in(one.reply.text) - self.scripts_of(one.question)
         return Fault.UNREADABLE if is_foreign or not _is_text(one.reply) else None
 
     def given_in(self, reply: Reply) -> list[int]:
@@ -261,7 +259,7 @@ class _Answers:
     def scripts_of(self, question: Question) -> frozenset[str]:
         """The scripts that a reply may be written in: of the question, and of the answer to it."""
         answer = self._taught[question.pair][1].content if question.pair >= 0 else ""
-        return _scripts(question.text) | _scripts(answer)
+        return scripts_in(question.text) | scripts_in(answer)
 
     def _is_right(self, one: Asked) -> bool:
         """Whether it is the taught answer, or as much of a long one as fits a reply."""
@@ -290,17 +288,3 @@ def _asks_for_something(text: str) -> bool:
 
 def _is_text(reply: Reply) -> bool:
     return bool(reply.text) and REPLACEMENT_CHAR not in reply.text
-
-
-def _scripts(text: str) -> frozenset[str]:
-    """The scripts of its letters, but those that everybody can read; Japanese counts as one."""
-    return frozenset(
-        script for char in text if char.isalpha() and (script := _script(char)) not in READ_BY_ALL
-    )
-
-
-def _script(letter: str) -> str:
-    """By the first word of its Unicode name: it tells apart what a reader can tell apart."""
-    name = unicodedata.name(letter, "UNNAMED").removeprefix("FULLWIDTH ").removeprefix("HALFWIDTH ")
-    first = name.split(" ")[0].split("-")[0]
-    return "JAPANESE" if first in JAPANESE_SCRIPTS else first

@@ -311,8 +311,8 @@ class Settings(BaseSettings):
     """Words that never appear in a reply, separated by commas. Whole words are matched, regardless
     of case."""
     known_at_once: bool = True
-    """Give a taught answer from the moment it is taught, before a retrain, when its question is
-    asked in any wording; and keep what was learned from answering other questions. See
+    """Give a taught answer from the moment it is taught, before a retrain, to its question and to
+    many rewordings of it; and keep what was learned from answering other questions. See
     docs/knowing.md."""
     reply_buttons: bool = True
     """Show buttons under each reply: again, like, dislike, a better answer, and stop while it is

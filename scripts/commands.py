@@ -23,7 +23,7 @@ from model.worker.client import WorkerClient
 from scripts.terminal import format_range, markdown_row, terminal_commands
 from scripts.translated import description, link_to_other, other, words
 
-MADE_BY = "<!-- Made by `python -m scripts.reference` from the commands themselves. -->"
+MADE_BY = "<!-- Made by `uv run python -m scripts.reference` from the commands themselves. -->"
 INTRODUCTION = """\
 To talk with the bot you need none: mention it, reply to it, write it a direct message, or write in
 a channel that was switched on with `/channel enable`. The buttons under its replies are in

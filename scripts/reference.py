@@ -31,7 +31,7 @@ SECTIONS = {
     "operator_ids": "Running",
 }
 """The heading before a setting."""
-MADE_BY = "<!-- Made by `python -m scripts.reference`; change bot/settings.py instead. -->"
+MADE_BY = "<!-- Made by `uv run python -m scripts.reference`; change bot/settings.py instead. -->"
 INTRODUCTION = """\
 Each is an environment variable, or a line `NAME=value` of a file `.env` in the folder from which
 the bot is started ([.env.example](../.env.example) is one with every default). The environment goes
@@ -71,7 +71,7 @@ HEAD = """\
 # Settings of gpt2-discord-bot. Copy this file to `.env` and change what you like.
 # Each value below is the default; an empty value means the default too. A variable of the same
 # name in the environment goes before this file.
-# (Made by `python -m scripts.reference` from bot/settings.py.)
+# (Made by `uv run python -m scripts.reference` from bot/settings.py.)
 """
 PLAIN = ("text", "a path", "true or false")
 """What needs not be said of a value in a file that has one."""

@@ -97,7 +97,7 @@ class Training(commands.Cog):
     async def cog_load(self) -> None:
         self._bot.add_dynamic_items(JobButton)
 
-    @app_commands.command(description="Teach me an answer; I learn it at the next /retrain")
+    @app_commands.command(description="Teach me an answer; my model learns it at the next /retrain")
     @app_commands.describe(
         user="What people say to me",
         bot="What I should answer",
@@ -157,7 +157,7 @@ class Training(commands.Cog):
 
     @app_commands.command(description="Fine-tune me on everything that was taught here")
     @app_commands.describe(
-        base="The model to start from (the one in use, if left out)",
+        base="The model to start from (if left out, the base of the one in use)",
         epochs="How often each example is seen",
         learning_rate="How far each step goes, for example 0.00003",
         method="All weights, or small matrices beside them; by default these for up to 300 pairs",

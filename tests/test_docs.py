@@ -66,6 +66,12 @@ def test_every_page_is_led_to() -> None:
     assert {page for page in DOCUMENTS if page.parent.name == "docs"} <= linked
 
 
+def test_the_index_leads_to_every_page() -> None:
+    index = ROOT / "docs" / "index.md"
+    linked = re.findall(r"\]\(([^)#]+)", PAGES[index])
+    assert {page.name for page in index.parent.glob("*.md")} - {index.name} <= set(linked)
+
+
 ROOMS = r"\b((?:bot|data|model|training|tests|benchmarks|scripts)/[\w/]+\.(?:py|jsonl))\b"
 
 

@@ -47,10 +47,15 @@ def test_every_file_that_a_recipe_names_is_there() -> None:
     [
         ("FORMATS", "data/formats/registry.py"),
         ("LANGUAGES", "i18n/catalogue.py"),
+        ("LANGUAGE_NAMES", "bot/web/words.py"),
+        ("Language", "bot/cli/main.py"),
+        ("Language", "bot/cli/setup/command.py"),
         ("MAKERS", "tests/model/runners/test_contract.py"),
         ("MIGRATIONS", "data/storage/migrations.py"),
         ("SAMPLING_LABELS", "bot/discord_ui/embeds/origin.py"),
+        ("PAGE_LANGUAGES", "scripts/translated.py"),
         ("SECTIONS", "scripts/reference.py"),
+        ("ServerLanguage", "core/server_settings.py"),
         ("_open", "model/loading.py"),
         ("bot_language", "bot/settings.py"),
         ("sampling_params", "bot/settings.py"),
@@ -59,7 +64,8 @@ def test_every_file_that_a_recipe_names_is_there() -> None:
 def test_every_name_that_a_recipe_names_is_in_its_file(name: str, place: str) -> None:
     assert f"`{name}`" in RECIPES
     assert f"`{place}`" in RECIPES
-    assert re.search(rf"^\s*(?:def )?{name}\b", (ROOT / place).read_text("utf-8"), re.MULTILINE)
+    text = (ROOT / place).read_text("utf-8")
+    assert re.search(rf"^\s*(?:def |class )?{name}\b", text, re.MULTILINE)
 
 
 def test_a_file_format_by_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -311,6 +311,17 @@ def test_both_languages_show_the_same_commands(page: Path) -> None:
     assert commands_of(page) == commands_of(english)
 
 
+STARTED = "python -m training.run JOB_DIR"
+"""What the bot types, not a person."""
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_what_is_to_be_typed_needs_no_active_environment(page: Path) -> None:
+    """`docs/benchmarks.md` says once what comes before its commands."""
+    typed_bare = {line for line in code(page.read_text("utf-8")) if line.startswith("python -m ")}
+    assert page.name == "benchmarks.md" or typed_bare <= {STARTED}
+
+
 def test_what_runs_the_others_is_there() -> None:
     script = (ROOT / CI).read_text(encoding="utf-8")
     lines = [line for line in script.splitlines() if not line.startswith("#")]

@@ -299,7 +299,8 @@ class Settings(BaseSettings):
     limit is raised where a model needs more tokens to say the same."""
     temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
     """How varied the replies are; 0 always picks the most likely word. Empty: what makes most sense
-    with the model, 0.4 for `tiny`, `tiny-ja` and what is trained from them, 0.7 for all others."""
+    with the model: 0.2 for `tiny`, 0.4 for `tiny-ja`, the same for what is trained from them, 0.7
+    for all others."""
     top_k: int = Field(40, ge=0)
     """Sample only from this many of the most likely tokens; 0 disables this."""
     top_p: float = Field(0.9, gt=0, le=1, allow_inf_nan=False)

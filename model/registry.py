@@ -56,7 +56,7 @@ model_options: Mapping[str, ModelOption] = {
             memory_usage="11 MB",
             inference_speed=_speed_label(616),
             quality=phrase("small talk only; learns a few facts in a minute"),
-            temperature=0.4,
+            temperature=0.2,
         ),
         ModelOption(
             name=EMBEDDED_NAME_JA,

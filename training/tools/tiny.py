@@ -36,24 +36,28 @@ LARGE_CORPUS = 1000
 """Conversations from which on some are held out."""
 CHATTERBOT_COPIES = 6
 TALKS_PER_SITUATION = 10
-FINISH_COPIES, FINISH_TALKS, FINISH_MIN_TURNS = 8, 40, 6
-"""Of the second stage: copies of the talks that this project wrote, talks of each situation, and
-how long the other conversations are at least."""
-FINISH_LEARNING_RATE = 1e-3
+FINISH_COPIES, FINISH_TALKS = 2, 2
+"""Of the second stage: copies of the small talk that this project wrote, and talks of each situation.
+With two epochs each is read four times, with more it would be learned by heart."""
+FINISH_OTHERS, FINISH_MIN_TURNS = 500, 6
+"""How many other conversations are in the second stage too, and how long they are at least."""
+FINISH_LEARNING_RATE, FINISH_EPOCHS = 1.5e-3, 2
+SMALL_TALK_FILE = mixing.DATA_FOLDER / "small_talk.jsonl"
+SMALL_TALK_FILE_JA = mixing.DATA_FOLDER / "small_talk_ja.jsonl"
 ASCII_MARKS = str.maketrans("！？", "!?")
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How the embedded model of a language is made. `starter_copies`: the talks that this project
-    wrote are repeated to keep a share among millions of tokens of other talk. `finish_others`: how
-    much of that other talk is in the second stage, too."""
+    """How the embedded model of a language is made. `starter_copies`: in the first stage, the
+    starter's talks are repeated to keep a share among millions of tokens of other talk;
+    `small_talk` is for the second one."""
 
     config: TrainingConfig
     starter: Path
     starter_copies: int
     situations: Path
-    finish_others: int
+    small_talk: Path
 
 
 _COMMON = TrainingConfig(
@@ -63,7 +67,7 @@ _COMMON = TrainingConfig(
     warmup_ratio=0.03,
     weight_decay=0.1,
     max_length=256,
-    precision="fp32",
+    precision="bf16",
     optimizer="muon",
     learning_rate=3e-3,
     loss_on="all",
@@ -77,12 +81,12 @@ RECIPES = {
             name=EMBEDDED_NAME,
             language=ENGLISH,
             architecture=Architecture(5120, n_positions=256, n_embd=256, n_layer=5, n_head=4),
-            epochs=2,
+            epochs=3,
         ),
         mixing.STARTER_FILE,
         starter_copies=10,
         situations=situations.FILE,
-        finish_others=4000,
+        small_talk=SMALL_TALK_FILE,
     ),
     JAPANESE: Recipe(
         replace(
@@ -90,12 +94,12 @@ RECIPES = {
             name=EMBEDDED_NAME_JA,
             language=JAPANESE,
             architecture=Architecture(7168, n_positions=256, n_embd=256, n_layer=5, n_head=4),
-            epochs=2,
+            epochs=3,
         ),
         mixing.STARTER_FILE_JA,
         starter_copies=20,
         situations=situations.FILE_JA,
-        finish_others=2000,
+        small_talk=SMALL_TALK_FILE_JA,
     ),
 }
 
@@ -135,7 +139,7 @@ def main() -> int:
     else:
         train(job, print_event)  # unless it was before
     finish = job / "finish"
-    write_finish(finish, job, recipe, config.epochs / recipe.config.epochs)
+    write_finish(finish, job, recipe, FINISH_EPOCHS * config.epochs / recipe.config.epochs)
     train(finish, print_event)
     publish(job, finish, arguments.out, arguments.language)
     return 0
@@ -193,13 +197,15 @@ def write_finish(finish: Path, job: Path, recipe: Recipe, epochs: float) -> None
         architecture=None,
         epochs=epochs,
         learning_rate=FINISH_LEARNING_RATE,
+        gate=False,  # it is to talk in another way than before
     )
-    own = own_talks(recipe, FINISH_COPIES, FINISH_TALKS, rng)
+    own = mixing.read_conversations(recipe.small_talk) * FINISH_COPIES
+    own += own_talks(recipe, 1, FINISH_TALKS, rng)
     if recipe.config.language == JAPANESE:
         own = [as_typed(turns, rng) for turns in own]
     others = mixing.read_conversations(job / "dataset.jsonl")
     long = [turns for turns in others if len(turns) >= FINISH_MIN_TURNS]
-    train = own + rng.sample(long, min(recipe.finish_others, len(long)))
+    train = own + rng.sample(long, min(FINISH_OTHERS, len(long)))
     rng.shuffle(train)
     finish.mkdir(exist_ok=True)
     config.save(finish / "config.json")
@@ -208,7 +214,7 @@ def write_finish(finish: Path, job: Path, recipe: Recipe, epochs: float) -> None
 
 
 def own_talks(recipe: Recipe, copies: int, talks: int, rng: random.Random) -> list[Conversation]:
-    """What this project wrote: copies of the talks, and talks of each situation."""
+    """Of what this project wrote: copies of the starter's talks, and talks of each situation."""
     written = mixing.read_conversations(recipe.starter) * copies
     return written + situations.tell(situations.read_situations(recipe.situations), talks, rng)
 

@@ -89,7 +89,7 @@ async def test_each_model_speaks_at_its_own_temperature_unless_the_operator_chos
 
 @pytest.mark.parametrize(
     ("name", "temperature"),
-    [("tiny-ja-3", 0.4), ("tiny-ja-3-1", 0.4), ("tiny-3", 0.4), ("my", 0.7)],
+    [("tiny-ja-3", 0.4), ("tiny-ja-3-1", 0.4), ("tiny-3", 0.2), ("my", 0.7)],
 )
 def test_a_checkpoint_has_the_temperature_of_its_base(name: str, temperature: float) -> None:
     assert checkpoint_temperature(name) == temperature

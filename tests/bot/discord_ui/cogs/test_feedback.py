@@ -59,7 +59,7 @@ async def test_a_reply_remembers_what_it_was_made_from(world: World) -> None:
     assert (record.model, record.seed, record.cut) == ("tiny", 7, 0)
     assert (record.prompt_tokens, record.completion_tokens) == (10, 3)
     assert (record.seconds, record.first_s) == (0.01, 0.005)
-    assert record.sampling["temperature"] == 0.4
+    assert record.sampling["temperature"] == 0.2
     stored = await storage_of(world).messages.get_many([*record.seen, second.id])
     assert {one.scope for one in stored} == {world.guild.id}
 

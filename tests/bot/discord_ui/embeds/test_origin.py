@@ -53,7 +53,7 @@ async def test_it_shows_what_the_model_read_and_how_the_reply_was_made(world: Wo
     assert shown["Model"] == "tiny"
     assert shown["Cut"] == "nothing"
     assert shown["Tokens"] == "10 read, 3 written"
-    assert "temperature 0.4 · top-k 40 · top-p 0.9" in shown["Sampling"]
+    assert "temperature 0.2 · top-k 40 · top-p 0.9" in shown["Sampling"]
     assert shown["Seed"] == "7"
     assert shown["Time"] == "0.01 s, 0.01 s to the first word"
     assert shown["Votes"] == "👍 1 · 👎 0"

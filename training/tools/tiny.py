@@ -37,8 +37,8 @@ LARGE_CORPUS = 1000
 CHATTERBOT_COPIES = 6
 TALKS_PER_SITUATION = 10
 FINISH_COPIES, FINISH_TALKS = 2, 2
-"""Of the second stage: copies of the small talk that this project wrote, and talks of each situation.
-With two epochs each is read four times, with more it would be learned by heart."""
+"""Of the second stage: copies of the small talk that this project wrote, and talks of each
+situation. With two epochs each is read four times, with more it would be learned by heart."""
 FINISH_OTHERS, FINISH_MIN_TURNS = 500, 6
 """How many other conversations are in the second stage too, and how long they are at least."""
 FINISH_LEARNING_RATE, FINISH_EPOCHS = 1.5e-3, 2
@@ -50,8 +50,8 @@ ASCII_MARKS = str.maketrans("！？", "!?")
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How the embedded model of a language is made. `starter_copies`: in the first stage, the
-    starter's talks are repeated to keep a share among millions of tokens of other talk;
-    `small_talk` is for the second one."""
+    starter's talks are repeated to keep a share among millions of tokens of other talk.
+    `small_talk` is what the second stage mostly learns."""
 
     config: TrainingConfig
     starter: Path

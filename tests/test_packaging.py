@@ -54,8 +54,8 @@ def test_the_wheel_has_every_file_of_the_packages_and_runs(tmp_path: Path) -> No
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         archive.extractall(tmp_path / "installed")
-    listed = run("git", "ls-files", "-co", "--exclude-standard", *PACKAGES, cwd=ROOT)
-    assert names == set(listed.splitlines())
+    listed = run("git", "ls-files", "-co", "--exclude-standard", *PACKAGES, cwd=ROOT).splitlines()
+    assert names == {name for name in listed if not name.startswith("training/tools/")}
 
     away = tmp_path / "elsewhere"
     away.mkdir()

@@ -4,7 +4,7 @@
 compared by what they mean (`encoder`) and by what the rules see: which content words each has that
 the other has not, how near these are to any word of the other, what is asked for. A network of one
 hidden layer weighs that; one for each language is trained by `training.tools.paraphrases`, on
-wordings and near misses that were written for this project (`training/data/wordings*.jsonl`).
+wordings and near misses that were written for this project (`training/tools/data/wordings*.jsonl`).
 Difference and product of the vectors: Mou et al. 2016, arXiv:1512.08422.
 """
 

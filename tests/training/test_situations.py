@@ -8,7 +8,7 @@ import pytest
 from core.records import Role
 from training.corpora import json_lines
 from training.errors import CorruptData
-from training.situations import FILE, FILE_JA, read_situations, tell
+from training.tools.situations import FILE, FILE_JA, read_situations, tell
 
 ATE = {
     "user": ["just ate {food}", "had {food} today", "{food} was my lunch"],

@@ -1,9 +1,10 @@
 """Trains the classifier of `data.questions.paraphrases`: `python -m training.tools.paraphrases`.
 
-From the wordings of invented taught pairs (`training/data/wordings*.jsonl`): each line has what was
-taught, messages that ask the `same`, and `other` ones that only look so. To these come messages of
-everyday talk and the wordings of other pairs, the likest ones. Prints how well it tells them apart
-on pairs that it was not trained on (cross-validation), then trains on all and writes the weights.
+From the wordings of invented taught pairs (`data/wordings*.jsonl` beside it): each line has what
+was taught, messages that ask the `same`, and `other` ones that only look so. To these come messages
+of everyday talk and the wordings of other pairs, the likest ones. Prints how well it tells them
+apart on pairs that it was not trained on (cross-validation), then trains on all and writes the
+weights.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from data.questions.paraphrases import (
     weights_file,
 )
 from i18n.catalogue import ENGLISH, JAPANESE
-from training import corpora, situations
+from training import corpora
 from training.run import mixing
+from training.tools import situations
 
 FILES = {
     ENGLISH: ("wordings.jsonl", situations.FILE, mixing.STARTER_FILE),

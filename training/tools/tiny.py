@@ -22,13 +22,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from core.records import Conversation, Message, Role
 from i18n.catalogue import ENGLISH, JAPANESE
 from model.registry import EMBEDDED_NAME, EMBEDDED_NAME_JA
-from training import corpora, situations
+from training import corpora
 from training.checkpoints import LEARNED_FILE, MANIFEST_FILE, REPORT_FILE, read_manifest, seal
 from training.config import Architecture, TrainingConfig
 from training.jobs.events import Event, Step, format_duration
 from training.run import mixing
 from training.run.measures import nats_per_character
 from training.run.train import train
+from training.tools import situations
 
 HELD_OUT_PER_CORPUS = 200
 """Conversations of each large corpus that are held out."""
@@ -42,8 +43,8 @@ situation. With two epochs each is read four times, with more it would be learne
 FINISH_OTHERS, FINISH_MIN_TURNS = 500, 6
 """How many other conversations are in the second stage too, and how long they are at least."""
 FINISH_LEARNING_RATE, FINISH_EPOCHS = 1.5e-3, 2
-SMALL_TALK_FILE = mixing.DATA_FOLDER / "small_talk.jsonl"
-SMALL_TALK_FILE_JA = mixing.DATA_FOLDER / "small_talk_ja.jsonl"
+SMALL_TALK_FILE = situations.FILE.with_name("small_talk.jsonl")
+SMALL_TALK_FILE_JA = situations.FILE.with_name("small_talk_ja.jsonl")
 ASCII_MARKS = str.maketrans("！？", "!?")
 
 

@@ -144,7 +144,7 @@ ENGLISH = Story(
 )
 JAPANESE_STORY = Story(
     model="tiny-ja",
-    likely="いま",
+    likely="です",
     joined="古い桟橋に集まります。ランプを持ってきてください。",
     rendered=("このサーバーの名前は何ですか？", "灯台といいます。"),
     taught={

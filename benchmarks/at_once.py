@@ -6,7 +6,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from benchmarks.facts.sets import careless, general_messages, people, sets_of
+from benchmarks.facts.sets import (
+    careless,
+    everyday_messages,
+    general_messages,
+    people,
+    sets_of,
+)
 from benchmarks.shares import Share, wilson
 from benchmarks.training import talk
 from data.questions.rewordings import RewordedQuestions
@@ -20,12 +26,14 @@ TURNS = 2000
 @dataclass(frozen=True, slots=True)
 class AtOnce:
     """The shares of questions for which the right pair was found (`careless`, `unseen`), or any
-    (`near`, `general`, `chitchat`: nothing should be), and the mean time of a search."""
+    (`near`, `general`, `everyday`,
+    `chitchat`: nothing should be), and the mean time of a search."""
 
     careless: Share
     unseen: Share
     near: Share
     general: Share
+    everyday: Share
     chitchat: Share
     ms: float
 
@@ -51,7 +59,7 @@ def found_at_once(group: str, pairs: int, language: str = "en") -> AtOnce:
     """What an index of `pairs` taught questions finds: of the sets of 10 facts, each in its own
     index, filled up with facts about people."""
     search = Search()
-    careless_ones, unseen, near, general, chitchat = ([] for _ in range(5))
+    careless_ones, unseen, near, general, everyday, chitchat = ([] for _ in range(6))
     starts = [turns[0].content for turns in talk(TURNS)[0]]
     for taught in sets_of(group, 10, language):
         others = people(group, pairs - len(taught.facts))
@@ -61,8 +69,9 @@ def found_at_once(group: str, pairs: int, language: str = "en") -> AtOnce:
             unseen += [search.finds(wording) == number for wording in fact.unseen]
             near += [search.finds(miss) is not None for miss in fact.near]
         general += [search.finds(message) is not None for message in general_messages(language)]
+        everyday += [search.finds(one) is not None for one in everyday_messages(language)]
         chitchat += [search.finds(start) is not None for start in starts]
-    shares = map(wilson, (careless_ones, unseen, near, general, chitchat))
+    shares = map(wilson, (careless_ones, unseen, near, general, everyday, chitchat))
     return AtOnce(*shares, ms=round(1000 * search.seconds / search.asked, 3))
 
 
@@ -82,6 +91,7 @@ def show_at_once(results: dict[int, AtOnce]) -> None:
         ("unseen", "unseen wordings: found"),
         ("near", "near misses: wrongly found"),
         ("general", "general messages: wrongly found"),
+        ("everyday", "messages of everyday talk: wrongly found"),
         ("chitchat", "first messages of chitchat-dataset: wrongly found"),
         ("ms", "ms a question"),
     ):

@@ -18,7 +18,9 @@ class Share:
     questions: int
 
     def __str__(self) -> str:
-        return f"{100 * self.share:.0f} ({100 * self.low:.0f}-{100 * self.high:.0f})"
+        share, low, high = (100 * one for one in (self.share, self.low, self.high))
+        digits = 2 if high < 2 else 0
+        return f"{share:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
 def wilson(shares: Sequence[float]) -> Share:

@@ -66,6 +66,11 @@ def general_messages(language: str = "en") -> list[str]:
     return messages
 
 
+def everyday_messages(language: str = "en") -> list[str]:
+    """Messages of everyday talk on Discord, written for this and never trained on."""
+    return (FOLDER / f"everyday.{language}.txt").read_text(encoding="utf-8").splitlines()
+
+
 def careless(text: str) -> str:
     """As people type in a hurry: in lower case, without marks."""
     return re.sub(r"[^\w\s]", "", text.lower())

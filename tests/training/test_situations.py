@@ -1,14 +1,17 @@
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from core.records import Role
+from core.records import Conversation, Role
 from training.corpora import json_lines
 from training.errors import CorruptData
+from training.run.mixing import read_conversations
 from training.tools.situations import FILE, FILE_JA, read_situations, tell
+from training.tools.tiny import SMALL_TALK_FILE, SMALL_TALK_FILE_JA
 
 ATE = {
     "user": ["just ate {food}", "had {food} today", "{food} was my lunch"],
@@ -78,8 +81,26 @@ def test_what_this_project_wrote_is_short_and_never_rude(file: Path, tmp_path: P
     for turns in talks:
         assert not any(sign in turn.content for turn in turns for sign in "{}"), turns
         assert all(len(turn.content) <= 120 for turn in turns[1::2]), turns
+    assert_never_rude(talks, tmp_path)
+
+
+@pytest.mark.parametrize("file", [SMALL_TALK_FILE, SMALL_TALK_FILE_JA])
+def test_short_talks_begin_with_another_message_each(file: Path, tmp_path: Path) -> None:
+    talks = read_conversations(file)
+
+    assert len(talks) > 13_000
+    for turns in talks:
+        assert [turn.role for turn in turns] == [Role.USER, Role.ASSISTANT] * (len(turns) // 2)
+        assert all(0 < len(turn.content) <= 150 for turn in turns[1::2]), turns
+    alone = Counter(turns[0].content for turns in talks if len(turns) == 2)
+    again = [text for text, times in alone.items() if times > 1]
+    assert not any(char.isalnum() for text in again for char in text), "but for signs alone"
+    assert_never_rude(talks, tmp_path)
+
+
+def assert_never_rude(talks: Sequence[Conversation], path: Path) -> None:
+    """Rude talks are dropped where corpora are read."""
     records = (
         {"messages": [{"role": t.role, "content": t.content} for t in talk]} for talk in talks
     )
-    kept = list(json_lines(write(tmp_path, *records)))
-    assert len(kept) == len(talks)  # rude talks are dropped where corpora are read
+    assert len(list(json_lines(write(path, *records)))) == len(talks)

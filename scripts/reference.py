@@ -50,7 +50,7 @@ them, and the panel says in a sentence what is closed.
 |---|---|---|
 | language | `BOT_LANGUAGE` (default) | choose that of what all see, and of the model |
 | model | `DEFAULT_MODEL` (default), `MODELS` | choose one, as with `/model use` |
-| how freely I talk | `TEMPERATURE` (maximum, if set) | be calm (0.3), normal (0.7) or lively (1) |
+| how freely I talk | `TEMPERATURE` (maximum, if set) | be calm (0.2), normal (0.7) or lively (1) |
 | length of a reply | `MAX_NEW_TOKENS` (maximum) | choose a third, two thirds or all of it |
 | buttons under replies | `REPLY_BUTTONS` | show them under the last reply only, or nowhere |
 | where I answer everything | nothing | choose channels, as with `/channel enable` |

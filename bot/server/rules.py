@@ -35,7 +35,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 TEMPERATURES: Mapping[Liveliness, float] = {
-    Liveliness.CALM: 0.3,
+    Liveliness.CALM: 0.2,
     Liveliness.NORMAL: 0.7,
     Liveliness.LIVELY: 1.0,
 }

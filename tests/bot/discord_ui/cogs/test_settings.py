@@ -215,7 +215,7 @@ async def test_a_panel_that_nobody_presses_closes(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("liveliness", "temperature"),
-    [("calm", 0.3), ("normal", 0.7), ("lively", 1.0), ("model", 0.4)],
+    [("calm", 0.2), ("normal", 0.7), ("lively", 1.0), ("model", 0.2)],
 )
 async def test_how_freely_it_talks_is_asked_of_the_model(
     world: World, worker: FakeWorker, liveliness: str, temperature: float

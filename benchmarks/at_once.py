@@ -19,8 +19,9 @@ from data.questions.rewordings import RewordedQuestions
 
 PAIRS, SHORT_PAIRS = (10, 10_000), (10, 50)
 """Sizes of the index."""
-TURNS = 2000
-"""Conversations of chitchat-dataset whose first messages are asked: what people say to start."""
+TURNS, SHORT_TURNS = 2000, 100
+"""Conversations of chitchat-dataset whose first messages are asked: what people say to start. In a
+short run as many everyday messages, otherwise all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,13 @@ class Search:
         return match and match.number
 
 
-def found_at_once(group: str, pairs: int, language: str = "en") -> AtOnce:
+def found_at_once(group: str, pairs: int, language: str = "en", *, short: bool = False) -> AtOnce:
     """What an index of `pairs` taught questions finds: of the sets of 10 facts, each in its own
     index, filled up with facts about people."""
     search = Search()
     careless_ones, unseen, near, general, everyday, chitchat = ([] for _ in range(6))
-    starts = [turns[0].content for turns in talk(TURNS)[0]]
+    starts = [turns[0].content for turns in talk(SHORT_TURNS if short else TURNS)[0]]
+    said = everyday_messages(language)[: SHORT_TURNS if short else None]
     for taught in sets_of(group, 10, language):
         others = people(group, pairs - len(taught.facts))
         search.index = index_of([fact.question for fact in (*taught.facts, *others)])
@@ -69,7 +71,7 @@ def found_at_once(group: str, pairs: int, language: str = "en") -> AtOnce:
             unseen += [search.finds(wording) == number for wording in fact.unseen]
             near += [search.finds(miss) is not None for miss in fact.near]
         general += [search.finds(message) is not None for message in general_messages(language)]
-        everyday += [search.finds(one) is not None for one in everyday_messages(language)]
+        everyday += [search.finds(one) is not None for one in said]
         chitchat += [search.finds(start) is not None for start in starts]
     shares = map(wilson, (careless_ones, unseen, near, general, everyday, chitchat))
     return AtOnce(*shares, ms=round(1000 * search.seconds / search.asked, 3))

@@ -120,7 +120,10 @@ def main() -> int:
                 learned[size] |= measure(work, contender, size, options)
                 say(f"{size} facts, {contender}: {learned[size][contender]}")
     pairs = SHORT_PAIRS if options.short else PAIRS
-    at_once = {count: found_at_once(options.sets, count, options.language) for count in pairs}
+    at_once = {
+        count: found_at_once(options.sets, count, options.language, short=options.short)
+        for count in pairs
+    }
     if options.json:
         print(json.dumps({"learned": learned, "at_once": at_once}, default=asdict))
         return 0

@@ -27,8 +27,8 @@ short run as many everyday messages, otherwise all."""
 @dataclass(frozen=True, slots=True)
 class AtOnce:
     """The shares of questions for which the right pair was found (`careless`, `unseen`), or any
-    (`near`, `general`, `everyday`,
-    `chitchat`: nothing should be), and the mean time of a search."""
+    (`near`, `general`, `everyday`, `chitchat`: nothing should be), and the mean time of a
+    search."""
 
     careless: Share
     unseen: Share

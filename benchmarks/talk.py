@@ -28,7 +28,7 @@ import json
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -37,13 +37,12 @@ from typing import Any
 from bot.settings import Settings, sampling_params
 from core.records import Conversation, Message, Role
 from i18n.catalogue import JAPANESE
-from model.chat_template import REPLACEMENT_CHAR
 from model.registry import ModelOption, model_options
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from model.worker.messages import Finished
-from training.run.gate.scripts import scripts_in
+from training.run.gate.scripts import is_text, scripts_in
 
 MESSAGES = Path(__file__).with_name("talk_messages")
 COLUMNS = ("number", "message", "reply", "rating")
@@ -86,11 +85,13 @@ def print_losses(models: Sequence[Path], language: str, data: Sequence[Path]) ->
     held_out = tiny.hold_out(tiny.read_corpora(language, data), random.Random(seed))
     for model in models:
         losses = _losses(model, held_out)
-        figures = ", ".join(f"{corpus} {loss:.3f}" for corpus, loss in losses.items())
+        figures = ", ".join(f"{corpus} {loss:.3f}" for corpus, loss in losses)
         print(f"{model}: nats a character: {figures}")
 
 
-def _losses(model: Path, held_out: Mapping[str, Sequence[Conversation]]) -> dict[str, float]:
+def _losses(
+    model: Path, held_out: Sequence[tuple[str, Sequence[Conversation]]]
+) -> list[tuple[str, float]]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from training.run.measures import nats_per_character
@@ -99,7 +100,7 @@ def _losses(model: Path, held_out: Mapping[str, Sequence[Conversation]]) -> dict
         model, trust_remote_code=False, dtype="float32"
     )
     tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-    return {name: nats_per_character(loaded, tokenizer, one) for name, one in held_out.items()}
+    return [(name, nats_per_character(loaded, tokenizer, one)) for name, one in held_out]
 
 
 def write_sheet(
@@ -111,19 +112,17 @@ def write_sheet(
 ) -> None:
     """Write the replies of all models to `sheet`, and beside it which model each is from."""
     messages = (MESSAGES / f"{language}.txt").read_text(encoding="utf-8").splitlines()
-    rows = [
-        row
-        for model in models
-        for row in asyncio.run(_ask(model.absolute(), messages, draws, sampling))
-    ]
-    for model, replies in replies_of(rows).items():
-        print(f"{model}: {variety(replies, language)}")
+    rows = []
+    for model in models:
+        asked = asyncio.run(_ask(model.absolute(), messages, draws, sampling))
+        print(f"{model}: {variety([(text, reply) for _, text, reply in asked], language)}")
+        rows += asked
     random.Random(0).shuffle(rows)
     with sheet.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows((n, text, reply, "") for n, (_, text, reply) in enumerate(rows, 1))
-    key = {n: model for n, (model, _, _) in enumerate(rows, 1)}
+    key = {n: source for n, (source, _, _) in enumerate(rows, 1)}
     _key(sheet).write_text(json.dumps(key), encoding="utf-8")
 
 
@@ -157,14 +156,6 @@ async def _ask(
     return rows
 
 
-def replies_of(rows: Iterable[tuple[str, str, str]]) -> dict[str, list[tuple[str, str]]]:
-    """The messages and the replies to them by model."""
-    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for model, message, reply in rows:
-        found[model].append((message, reply))
-    return found
-
-
 def variety(replies: Sequence[tuple[str, str]], language: str) -> str:
     """How varied replies to messages are, and how many are unreadable or repeat themselves."""
     units = [list(reply) if language == JAPANESE else reply.lower().split() for _, reply in replies]
@@ -186,7 +177,7 @@ def distinct(texts: Sequence[Sequence[str]], n: int) -> float:
 def is_unreadable(message: str, reply: str) -> bool:
     """Whether it is empty, has half a character, or letters that neither the message has nor
     everybody reads."""
-    return not reply or REPLACEMENT_CHAR in reply or not scripts_in(reply) <= scripts_in(message)
+    return not is_text(reply) or not scripts_in(reply) <= scripts_in(message)
 
 
 def repeats_itself(units: Sequence[str]) -> bool:

@@ -303,11 +303,17 @@ def test_small_talk_is_rated_blind(tmp_path: Path) -> None:
     folders = [ROOT / "model" / name for name in ("tiny", "tiny_ja")]
     sheet = tmp_path / "sheet.csv"
     talk.write_sheet(sheet, folders, "en", draws=1)
-    assert not any(str(folder) in sheet.read_text(encoding="utf-8") for folder in folders)
+    written = sheet.read_text(encoding="utf-8").lower()
+    assert not any(name in written for name in ("tiny_ja", "tiny-ja", "model/", *map(str, folders)))
     key = json.loads((tmp_path / "sheet.key.json").read_text(encoding="utf-8"))
     with sheet.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(key) == 60
+    messages = (talk.MESSAGES / "en.txt").read_text(encoding="utf-8").splitlines()
+    for number, row in enumerate(rows, 1):  # a reply may say “tiny”, nothing beside it may
+        assert tuple(row) == talk.COLUMNS
+        assert (row["number"], row["rating"]) == (str(number), "")
+        assert row["message"] in messages
     for row in rows:
         row["rating"] = "2" if key[row["number"]] == str(folders[0]) else "0"
     with sheet.open("w", encoding="utf-8", newline="") as file:

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from core.records import Message, Role
 from model.own_templates import CONTROL_TEMPLATE, is_japanese
 from training.checkpoints import verify
-from training.tools.tiny import as_typed
+from training.tools.tiny import as_typed, read_corpora
 
 ROOT = Path(__file__).parents[2]
 TALK = (Message(Role.USER, "元気ですか？"), Message(Role.ASSISTANT, "元気です！あなたは？"))
@@ -37,6 +37,16 @@ def test_japanese_as_people_type_it() -> None:
 def test_what_is_only_a_mark_stays() -> None:
     rng, only = random.Random(0), (Message(Role.USER, "？"),)
     assert {as_typed(only, rng)[0].content for _ in range(50)} == {"？", "?"}
+
+
+def test_corpora_of_one_name_are_all_read(tmp_path: Path) -> None:
+    files = [tmp_path / folder / "talk.jsonl" for folder in ("one", "two")]
+    for number, file in enumerate(files):
+        file.parent.mkdir()
+        messages = [{"role": "user", "content": str(number)}, {"role": "assistant", "content": "a"}]
+        file.write_text(json.dumps({"messages": messages}) + "\n", encoding="utf-8")
+    read = read_corpora("ja", files)
+    assert [(name, talks[0][0].content) for name, talks in read] == [("talk", "0"), ("talk", "1")]
 
 
 def make(data: Path, options: str) -> None:

@@ -151,23 +151,23 @@ def write_data(job: Path, recipe: Recipe, data: Sequence[Path]) -> None:
     language, rng = recipe.config.language, random.Random(recipe.config.seed)
     corpora_read = read_corpora(language, data)
     held_out = hold_out(corpora_read, rng)
-    train = [turns for corpus in corpora_read.values() for turns in corpus]
+    train = [turns for _, corpus in corpora_read for turns in corpus]
     if language == ENGLISH:
         train += list(corpora.chatterbot()) * CHATTERBOT_COPIES
     train += own_talks(recipe, recipe.starter_copies, TALKS_PER_SITUATION, rng)
     if language == JAPANESE:
         train = [as_typed(turns, rng) for turns in train]
     rng.shuffle(train)
-    _write(job / "held_out.jsonl", [turns for corpus in held_out.values() for turns in corpus])
+    _write(job / "held_out.jsonl", [turns for _, corpus in held_out for turns in corpus])
     _write(job / "dataset.jsonl", train)
 
 
-def read_corpora(language: str, data: Sequence[Path]) -> dict[str, list[Conversation]]:
-    """The conversations of the files, and of `chitchat-dataset` in English, by their names."""
+def read_corpora(language: str, data: Sequence[Path]) -> list[tuple[str, list[Conversation]]]:
+    """The conversations of each file, and of `chitchat-dataset` in English, beside its name."""
     if language == JAPANESE:
-        return {_name(path): list(corpora.json_lines(path)) for path in data}
-    packaged = {"chitchat-dataset": list(corpora.chitchat())}
-    return packaged | {_name(path): list(corpora.self_dialogue(path)) for path in data}
+        return [(_name(path), list(corpora.json_lines(path))) for path in data]
+    packaged = ("chitchat-dataset", list(corpora.chitchat()))
+    return [packaged, *((_name(path), list(corpora.self_dialogue(path))) for path in data)]
 
 
 def _name(path: Path) -> str:
@@ -175,14 +175,14 @@ def _name(path: Path) -> str:
 
 
 def hold_out(
-    corpora_read: dict[str, list[Conversation]], rng: random.Random
-) -> dict[str, list[Conversation]]:
+    corpora_read: Sequence[tuple[str, list[Conversation]]], rng: random.Random
+) -> list[tuple[str, list[Conversation]]]:
     """Shuffle the corpora, and take out of each large one what is never trained on."""
-    held_out = {}
-    for name, conversations in corpora_read.items():
+    held_out = []
+    for name, conversations in corpora_read:
         rng.shuffle(conversations)
         if len(conversations) >= LARGE_CORPUS:
-            held_out[name] = conversations[:HELD_OUT_PER_CORPUS]
+            held_out.append((name, conversations[:HELD_OUT_PER_CORPUS]))
             del conversations[:HELD_OUT_PER_CORPUS]
     return held_out
 

@@ -17,10 +17,9 @@ from data.questions.answers import TaughtAnswers, is_near, may_become
 from data.questions.question import Asks
 from data.questions.words import read_question
 from i18n.phrase import Phrase, join_phrases, phrase, phrases
-from model.chat_template import REPLACEMENT_CHAR
 from training.run.gate.questions import Question, Way
 from training.run.gate.sampling import Reply
-from training.run.gate.scripts import scripts_in
+from training.run.gate.scripts import is_text, scripts_in
 from training.run.mixing import normalized_question
 
 MAX_UNREADABLE = 1
@@ -129,8 +128,8 @@ def excuse(
         said = asked[number].reply
         if fault is not Fault.UNREADABLE:
             return bool({*answers.given_in(said)} & {*answers.given_in(reply)})
-        if not _is_text(said):
-            return not _is_text(reply)
+        if not is_text(said.text):
+            return not is_text(reply.text)
         question = asked[number].question
         return scripts_in(said.text) <= answers.scripts_of(question) | own | scripts_in(reply.text)
 
@@ -250,7 +249,7 @@ class _Answers:
         if self.given_in(one.reply):
             return Fault.NEAR if way is Way.NEAR else Fault.LEAK
         is_foreign = scripts_in(one.reply.text) - self.scripts_of(one.question)
-        return Fault.UNREADABLE if is_foreign or not _is_text(one.reply) else None
+        return Fault.UNREADABLE if is_foreign or not is_text(one.reply.text) else None
 
     def given_in(self, reply: Reply) -> list[int]:
         """The numbers of the taught answers that a reply gives."""
@@ -284,7 +283,3 @@ def _asks_for_something(text: str) -> bool:
     if asked.asks is Asks.KEYWORDS and all(word.common for word in words):
         return False
     return asked.asks is not Asks.NOTHING and bool(words)
-
-
-def _is_text(reply: Reply) -> bool:
-    return bool(reply.text) and REPLACEMENT_CHAR not in reply.text
